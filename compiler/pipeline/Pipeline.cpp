@@ -1,0 +1,100 @@
+#include "compiler/pipeline/Pipeline.h"
+
+#include "passes/Passes.h"
+
+#include "mlir/Pass/PassRegistry.h"
+#include "mlir/Transforms/Passes.h"
+#include "llvm/ADT/StringExtras.h"
+
+#include <fstream>
+#include <thread>
+#include <unistd.h>
+
+using namespace mlir;
+
+namespace switchyard::compiler {
+
+static constexpr int64_t kMaxThreads = 1024;
+
+int64_t defaultThreads() {
+  return std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, kMaxThreads);
+}
+
+int64_t usableMemory() {
+  int64_t bytes = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+  int64_t limit = 0;
+  if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit && limit > 0)
+    bytes = std::min(bytes, limit);
+  return bytes / 4 * 3;
+}
+
+std::string stageList() {
+  return llvm::join(std::begin(kStages), std::end(kStages), ", ");
+}
+
+Status checkOptions(const PipelineOptions &options) {
+  if (!options.stopAfter.empty() && !llvm::is_contained(kStages, StringRef(options.stopAfter)))
+    return Status::usage("stop-after: no stage is called \"" + options.stopAfter +
+                         "\"; the stages are " + stageList());
+  if (options.target != "cpu")
+    return Status::usage("target: found \"" + options.target +
+                         "\"; this version compiles for cpu only");
+  if (options.threads < 1 || options.threads > kMaxThreads)
+    return Status::usage("threads: found " + std::to_string(options.threads) +
+                         ", expected a number from 1 to " + std::to_string(kMaxThreads));
+  if (options.memory < 0)
+    return Status::usage("memory: found " + std::to_string(options.memory) +
+                         ", expected a number of bytes, or 0 for no limit");
+  return {};
+}
+
+void addStage(OpPassManager &manager, StringRef stage, const PipelineOptions &options) {
+  if (stage == "lower-experts") {
+    manager.addPass(passes::createLowerExperts());
+  } else if (stage == "differentiate") {
+    manager.addPass(passes::createDifferentiate());
+  } else if (stage == "accumulate") {
+    manager.addPass(passes::createAccumulate());
+  } else if (stage == "optimizer") {
+    manager.addPass(passes::createOptimizer());
+  } else if (stage == "canonicalize") {
+    manager.addPass(createCanonicalizerPass());
+    manager.addPass(createCSEPass());
+  } else if (stage == "to-plan") {
+    manager.addPass(passes::createToPlan({.threads = static_cast<int32_t>(options.threads)}));
+  } else if (stage == "assign-addresses") {
+    manager.addPass(passes::createAssignAddresses(
+        {.memory = options.memory ? options.memory : usableMemory()}));
+  } else {
+    assert(stage == "verify-memory" && "not one of kStages");
+    manager.addPass(passes::createVerifyMemory({.memory = options.memory}));
+  }
+}
+
+void buildPipeline(OpPassManager &manager, const PipelineOptions &options) {
+  for (StringRef stage : kStages) {
+    addStage(manager, stage, options);
+    if (stage == options.stopAfter)
+      return;
+  }
+}
+
+void registerMoePipeline() {
+  registerPassPipeline(
+      "moe-pipeline", "From an imported model to a plan with addresses, stage by stage",
+      [](OpPassManager &manager, StringRef text,
+         llvm::function_ref<LogicalResult(const Twine &)> reportError) -> LogicalResult {
+        PipelineOptions options;
+        if (failed(options.parseFromString(text)))
+          return failure();
+        if (Status status = checkOptions(options); !status.ok())
+          return reportError(status.message());
+        buildPipeline(manager, options);
+        return success();
+      },
+      [](llvm::function_ref<void(const mlir::detail::PassOptions &)> visit) {
+        visit(PipelineOptions());
+      });
+}
+
+} // namespace switchyard::compiler

@@ -1,0 +1,57 @@
+// The pipeline from an imported model to a plan with addresses: named stages, the same list for
+// moe-compile and for `moe-opt --moe-pipeline`.
+#pragma once
+
+#include "runtime/core/Status.h"
+
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassOptions.h"
+
+namespace switchyard::compiler {
+
+/// Worker threads of a rank unless told otherwise: one for each core, as moe-run has.
+int64_t defaultThreads();
+
+/// Bytes that a plan may use unless told otherwise: three quarters of this machine's memory, or of
+/// its control group's where that is less.
+int64_t usableMemory();
+
+/// In this order. A stage is the pass of its name, but for `canonicalize`, which is canonicalize
+/// and cse. (`import`, before them, is importModel().)
+inline constexpr llvm::StringLiteral kStages[] = {
+    "lower-experts", "differentiate", "accumulate",       "optimizer",
+    "canonicalize",  "to-plan",       "assign-addresses", "verify-memory",
+};
+
+struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
+  Option<std::string> stopAfter{*this, "stop-after",
+                                llvm::cl::desc("The last stage to run (default: all run)")};
+  Option<std::string> target{*this, "target", llvm::cl::desc("What the plan runs on: cpu"),
+                             llvm::cl::init("cpu")};
+  Option<int64_t> threads{*this, "threads",
+                          llvm::cl::desc("Worker threads of a rank; workspaces are sized for them "
+                                         "(default: one per core)"),
+                          llvm::cl::init(defaultThreads())};
+  Option<int64_t> memory{
+      *this, "memory",
+      llvm::cl::desc("Bytes that a rank has: a plan that needs more is refused; 0: no refusal, and "
+                     "tokens that --coalesce auto left open fill three quarters of this machine's"),
+      llvm::cl::init(0)};
+};
+
+/// The stages' names, separated by commas.
+std::string stageList();
+
+/// Refuses an unknown stage or target and numbers out of range.
+Status checkOptions(const PipelineOptions &options);
+
+/// Adds the passes of one stage. The options have been checked.
+void addStage(mlir::OpPassManager &manager, llvm::StringRef stage, const PipelineOptions &options);
+
+/// Adds all stages up to options.stopAfter. The options have been checked.
+void buildPipeline(mlir::OpPassManager &manager, const PipelineOptions &options);
+
+/// Makes the pipeline known as `--moe-pipeline`.
+void registerMoePipeline();
+
+} // namespace switchyard::compiler

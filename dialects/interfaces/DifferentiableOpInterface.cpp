@@ -1,0 +1,3 @@
+#include "dialects/interfaces/DifferentiableOpInterface.h"
+
+#include "dialects/interfaces/DifferentiableOpInterface.cpp.inc"

@@ -1,0 +1,3 @@
+#include "dialects/interfaces/ShardingAttrInterface.h"
+
+#include "dialects/interfaces/ShardingAttrInterface.cpp.inc"

@@ -1,0 +1,206 @@
+// Gradients of routing and of the experts: what buildVjp of the op of that name makes.
+#ifndef SWITCHYARD_DIALECTS_MOE_ROUTINGGRADIENTOPS
+#define SWITCHYARD_DIALECTS_MOE_ROUTINGGRADIENTOPS
+
+include "dialects/moe/Attrs.td"
+
+def MoE_RouterGradOp : MoE_KernelOp<"router_grad", [AllTypesMatch<["logits", "dlogits"]>]> {
+  let summary = "Gradient of `moe.router`.";
+  let description = [{
+    The softmax p is computed again. Its cotangent is dp[t, e] = dstatistics[m, 1, e], m the token's
+    micro-batch, plus for each slot (t, j) of e what its weight passes: dweights[t, j], or, if
+    `renormalize`, with s the sum of the token's chosen p and w = p / s:
+
+        (dweights[t, j] - sum_i dweights[t, i] w[t, i]) / s.
+
+    Then dlogits = p * (dp - sum_e dp p), row by row. The choice of experts is piecewise constant
+    and passes nothing; inert tokens get zero.
+
+    Constraints:
+    - (C1) all operands with tokens have the same T.
+    - (C2) `dweights` and `experts` have top_k columns.
+    - (C3) `dstatistics` is [M, 2, E], of the E of `logits`.
+    - (C4) `dlogits` has the type of `logits`.
+    - (C5) top_k is in [1, E] and at most 65536; score is "softmax".
+
+    ```mlir
+    %dlogits = moe.router_grad %dweights, %dstatistics, %logits, %experts, %micro_batch_ids
+        top_k 2 score "softmax"
+        : tensor<?x2xf32, #moe.rows<"T">>, tensor<?x2x8xf32, #moe.rows<"M">>,
+          tensor<?x8xf32, #moe.rows<"T">>, tensor<?x2xi32, #moe.rows<"T">>,
+          tensor<?xi32, #moe.rows<"T">>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$dweights, MoE_F32Tensor<3>:$dstatistics,
+                       MoE_FloatTensor<2>:$logits, MoE_I32Tensor<2>:$experts,
+                       MoE_I32Tensor<1>:$micro_batch_ids, MoE_Size:$top_k, MoE_Score:$score,
+                       MoE_Flag:$renormalize);
+  let results = (outs MoE_FloatTensor<2>:$dlogits);
+  let assemblyFormat = [{
+    $dweights `,` $dstatistics `,` $logits `,` $experts `,` $micro_batch_ids
+    `top_k` $top_k `score` $score (`renormalize` $renormalize^)? attr-dict
+    `:` type($dweights) `,` type($dstatistics) `,` type($logits) `,` type($experts)
+    `,` type($micro_batch_ids)
+  }];
+  let hasVerifier = 1;
+}
+
+def MoE_LoadBalanceLossGradOp : MoE_KernelOp<"load_balance_loss_grad", [InferTypeOpAdaptor]> {
+  let summary = "Gradient of `moe.load_balance_loss` by the statistics.";
+  let description = [{
+    dstatistics[m, 1, e] = dloss * aux_weights[m] * E * f[m, e] / (L n_m) in the terms of
+    `moe.load_balance_loss`, and 0 for the counts in [m, 0, e]. It is the same for every layer.
+
+    Constraints:
+    - (C1) there is at least one layer.
+    - (C2) `aux_weights` and all statistics have the same M.
+    - (C3) all statistics are [M, 2, E].
+    - (C4) `dstatistics` is [M, 2, E].
+    - (C5) top_k is in [1, 65536].
+
+    ```mlir
+    %dstatistics = moe.load_balance_loss_grad %dloss, %aux_weights, %s0, %s1 top_k 2
+        : tensor<f32>, tensor<?xf32, #moe.rows<"M">>, tensor<?x2x8xf32, #moe.rows<"M">>,
+          tensor<?x2x8xf32, #moe.rows<"M">>
+    ```
+  }];
+  let arguments = (ins MoE_F32Scalar:$dloss, MoE_F32Tensor<1>:$aux_weights,
+                       Variadic<MoE_F32Tensor<3>>:$statistics, MoE_Size:$top_k);
+  let results = (outs MoE_F32Tensor<3>:$dstatistics);
+  let assemblyFormat = [{
+    $dloss `,` $aux_weights `,` $statistics `top_k` $top_k attr-dict `:` type(operands)
+  }];
+  let hasVerifier = 1;
+}
+
+def MoE_PermuteGradOp : MoE_KernelOp<"permute_grad", [InferTypeOpAdaptor]> {
+  let summary = "Gradient of `moe.permute`.";
+  let description = [{
+    dx[t, :] = sum_j drows[row_of_slot[t, j], :] for `drows` [T * k, D], `row_of_slot` [T, k] and
+    `dx` [T, D], in float32 and in top-k order; slots at -1 count nothing.
+
+    Constraints:
+    - (C1) `drows` has T * k rows.
+    - (C2) `dx` is [T, D], of the elements of `drows`.
+
+    ```mlir
+    %dx = moe.permute_grad %drows, %row_of_slot
+        : tensor<?x64xf32, #moe.rows<2 * "T">>, tensor<?x2xi32, #moe.rows<"T">>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$drows, MoE_I32Tensor<2>:$row_of_slot);
+  let results = (outs MoE_FloatTensor<2>:$dx);
+  let assemblyFormat = "$drows `,` $row_of_slot attr-dict `:` type(operands)";
+  let hasVerifier = 1;
+}
+
+def MoE_UnpermuteGradOp : MoE_KernelOp<"unpermute_grad", [AllTypesMatch<["rows", "drows"]>,
+    AllTypesMatch<["weights", "dweights"]>, AllElementTypesMatch<["dy", "rows"]>]> {
+  let summary = "Gradient of `moe.unpermute`.";
+  let description = [{
+    For each slot (t, j) at row r = row_of_slot[t, j]:
+
+        drows[r, :] = weights[t, j] * dy[t, :],    dweights[t, j] = sum_d dy[t, d] rows[r, d].
+
+    Rows of no slot are zero in `drows`, slots at -1 zero in `dweights`.
+
+    Constraints:
+    - (C1) `dy`, `weights` and `row_of_slot` have the same T.
+    - (C2) `weights` and `row_of_slot` have the same k.
+    - (C3) `rows` has T * k rows.
+    - (C4) `dy` and `rows` have the same D.
+    - (C5) `dy` and `rows` have the same element type.
+    - (C6) `drows` has the type of `rows`, `dweights` that of `weights`.
+
+    ```mlir
+    %drows, %dweights = moe.unpermute_grad %dy, %rows, %weights, %row_of_slot
+        : tensor<?x64xf32, #moe.rows<"T">>, tensor<?x64xf32, #moe.rows<2 * "T">>,
+          tensor<?x2xf32, #moe.rows<"T">>, tensor<?x2xi32, #moe.rows<"T">>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$dy, MoE_FloatTensor<2>:$rows,
+                       MoE_FloatTensor<2>:$weights, MoE_I32Tensor<2>:$row_of_slot);
+  let results = (outs MoE_FloatTensor<2>:$drows, MoE_FloatTensor<2>:$dweights);
+  let assemblyFormat = "$dy `,` $rows `,` $weights `,` $row_of_slot attr-dict `:` "
+      "type($dy) `,` type($rows) `,` type($weights) `,` type($row_of_slot)";
+  let hasVerifier = 1;
+}
+
+def MoE_GroupedGemmDgradOp : MoE_KernelOp<"grouped_gemm_dgrad",
+    [InferTypeOpAdaptor, AllElementTypesMatch<["dy", "w"]>]> {
+  let summary = "Gradient of `moe.grouped_gemm` by its data.";
+  let description = [{
+    dx[r, k] = sum_n dy[r, n] w[e, n, k], e the expert of row r, for `dy` [R, N], `w` [E, N, K] and
+    `dx` [R, K]. Rows after the last group are zero.
+
+    Constraints:
+    - (C1) `dy` and `w` have the same N.
+    - (C2) `w` and `group_sizes` have the same E.
+    - (C3) `dy` and `w` have the same element type.
+    - (C4) `dx` is [R, K], of the same elements.
+
+    ```mlir
+    %dx = moe.grouped_gemm_dgrad %dy, %w, %group_sizes
+        : tensor<?x192xf32, #moe.rows<2 * "T">>, tensor<8x192x64xf32>, tensor<8xi32>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$dy, MoE_Weight<3>:$w, MoE_I32Tensor<1>:$group_sizes);
+  let results = (outs MoE_FloatTensor<2>:$dx);
+  let assemblyFormat = "$dy `,` $w `,` $group_sizes attr-dict `:` type(operands)";
+  let hasVerifier = 1;
+}
+
+def MoE_GroupedGemmWgradOp : MoE_KernelOp<"grouped_gemm_wgrad",
+    [InferTypeOpAdaptor, AllElementTypesMatch<["dy", "x"]>]> {
+  let summary = "Gradient of `moe.grouped_gemm` by its weight.";
+  let description = [{
+    dw[e, n, k] = sum of dy[r, n] x[r, k] over the rows r of expert e, for `dy` [R, N], `x` [R, K],
+    `group_sizes` [E] and `dw` [E, N, K]; zero for an expert without rows.
+
+    Constraints:
+    - (C1) `dy` and `x` have the same R.
+    - (C2) `dy` and `x` have the same element type.
+    - (C3) `dw` is [E, N, K] in f32.
+
+    ```mlir
+    %dw = moe.grouped_gemm_wgrad %dy, %x, %group_sizes
+        : tensor<?x192xf32, #moe.rows<2 * "T">>, tensor<?x64xf32, #moe.rows<2 * "T">>, tensor<8xi32>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$dy, MoE_FloatTensor<2>:$x,
+                       MoE_StaticTensor<"kI32", "i32", 1>:$group_sizes);
+  let results = (outs MoE_F32Tensor<3>:$dw);
+  let assemblyFormat = "$dy `,` $x `,` $group_sizes attr-dict `:` type(operands)";
+  let hasVerifier = 1;
+}
+
+def MoE_GatedActivationGradOp : MoE_KernelOp<"gated_activation_grad",
+    [AllTypesMatch<["gate_up", "dgate_up"]>, AllElementTypesMatch<["dy", "gate_up"]>]> {
+  let summary = "Gradient of `moe.gated_activation`.";
+  let description = [{
+    With [g | u] = gate_up, row by row:
+
+        dgate_up = [dy * u * activation'(g) | dy * activation(g)].
+
+    Constraints:
+    - (C1) `dy` and `gate_up` have the same R.
+    - (C2) `gate_up` has twice as many columns as `dy`.
+    - (C3) `dy` and `gate_up` have the same element type.
+    - (C4) `dgate_up` has the type of `gate_up`.
+    - (C5) activation is "silu".
+
+    ```mlir
+    %dgate_up = moe.gated_activation_grad %dy, %gate_up activation "silu"
+        : tensor<?x96xf32, #moe.rows<2 * "T">>, tensor<?x192xf32, #moe.rows<2 * "T">>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$dy, MoE_FloatTensor<2>:$gate_up,
+                       MoE_Activation:$activation);
+  let results = (outs MoE_FloatTensor<2>:$dgate_up);
+  let assemblyFormat = [{
+    $dy `,` $gate_up `activation` $activation attr-dict `:` type($dy) `,` type($gate_up)
+  }];
+  let hasVerifier = 1;
+}
+
+#endif

@@ -1,0 +1,147 @@
+#include "dialects/plan/Plan.h"
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace switchyard;
+
+#include "dialects/plan/Dialect.cpp.inc"
+#include "dialects/plan/Enums.cpp.inc"
+#define GET_ATTRDEF_CLASSES
+#include "dialects/plan/Attributes.cpp.inc"
+#define GET_TYPEDEF_CLASSES
+#include "dialects/plan/Types.cpp.inc"
+
+void plan::PlanDialect::initialize() {
+  addAttributes<
+#define GET_ATTRDEF_LIST
+#include "dialects/plan/Attributes.cpp.inc"
+      >();
+  addTypes<
+#define GET_TYPEDEF_LIST
+#include "dialects/plan/Types.cpp.inc"
+      >();
+  addOperations<
+#define GET_OP_LIST
+#include "dialects/plan/Ops.cpp.inc"
+      >();
+}
+
+void plan::ProgramOp::build(OpBuilder &builder, OperationState &state, StringRef name) {
+  state.addAttribute("sym_name", builder.getStringAttr(name));
+  state.addRegion()->emplaceBlock();
+}
+
+void plan::BufferOp::build(OpBuilder &builder, OperationState &state, RankedTensorType tensor) {
+  build(builder, state, BufferType::get(tensor.getContext(), tensor), Arena::Transient,
+        FlatSymbolRefAttr(), PortAttr(), StringAttr(), IntegerAttr());
+}
+
+void plan::BufferOp::build(OpBuilder &builder, OperationState &state, RankedTensorType tensor,
+                           FlatSymbolRefAttr symbol) {
+  build(builder, state, BufferType::get(tensor.getContext(), tensor), Arena::State, symbol,
+        PortAttr(), StringAttr(), IntegerAttr());
+}
+
+void plan::BufferOp::build(OpBuilder &builder, OperationState &state, RankedTensorType tensor,
+                           Port port, StringRef portName) {
+  build(builder, state, BufferType::get(tensor.getContext(), tensor), Arena::Io,
+        FlatSymbolRefAttr(), PortAttr::get(tensor.getContext(), port),
+        builder.getStringAttr(portName), IntegerAttr());
+}
+
+/// buffer ::= arena (`@`state | port string)? (`at` integer)? attr-dict `:` tensor-type
+ParseResult plan::BufferOp::parse(OpAsmParser &parser, OperationState &result) {
+  Builder &builder = parser.getBuilder();
+  FailureOr<Arena> arena = FieldParser<Arena>::parse(parser);
+  if (failed(arena))
+    return failure();
+  result.addAttribute("arena", ArenaAttr::get(builder.getContext(), *arena));
+
+  if (*arena == Arena::State) {
+    StringAttr symbol;
+    if (parser.parseSymbolName(symbol))
+      return failure();
+    result.addAttribute("state", FlatSymbolRefAttr::get(symbol));
+  } else if (*arena == Arena::Io) {
+    FailureOr<Port> port = FieldParser<Port>::parse(parser);
+    std::string name;
+    if (failed(port) || parser.parseString(&name))
+      return failure();
+    result.addAttribute("port", PortAttr::get(builder.getContext(), *port));
+    result.addAttribute("port_name", builder.getStringAttr(name));
+  }
+  if (succeeded(parser.parseOptionalKeyword("at"))) {
+    int64_t offset;
+    if (parser.parseInteger(offset))
+      return failure();
+    result.addAttribute("offset", builder.getI64IntegerAttr(offset));
+  }
+  RankedTensorType tensor;
+  if (parser.parseOptionalAttrDict(result.attributes) || parser.parseColonType(tensor))
+    return failure();
+  // Else an attribute of the wrong kind would be dropped without a word.
+  llvm::SMLoc location = parser.getNameLoc();
+  if (failed(verifyInherentAttrs(result.name, result.attributes,
+                                 [&] { return parser.emitError(location); })))
+    return failure();
+  result.addTypes(BufferType::get(builder.getContext(), tensor));
+  return success();
+}
+
+void plan::BufferOp::print(OpAsmPrinter &printer) {
+  printer << ' ' << stringifyArena(getArena());
+  if (getStateAttr())
+    printer << ' ' << getStateAttr();
+  if (getPort())
+    printer << ' ' << stringifyPort(*getPort()) << ' ' << getPortNameAttr();
+  if (getOffset())
+    printer << " at " << *getOffsetValue();
+  printer.printOptionalAttrDict((*this)->getAttrs(),
+                                {"arena", "state", "port", "port_name", "offset"});
+  printer << " : " << getTensorType();
+}
+
+LogicalResult plan::BufferOp::verify() {
+  // buffer_c1
+  if ((getArena() == Arena::State) != static_cast<bool>(getStateAttr()))
+    return emitOpError("names a state if, and only if, it is in the state arena");
+  // buffer_c2
+  bool isIo = getArena() == Arena::Io;
+  if (isIo != static_cast<bool>(getPortAttr()) || isIo != static_cast<bool>(getPortNameAttr()))
+    return emitOpError("has a port and a name if, and only if, it is in the io arena");
+  // buffer_c3
+  if (getStateAttr()) {
+    auto state = SymbolTable::lookupNearestSymbolFrom<moe::StateOp>(
+        (*this)->getParentOp()->getParentOp(), getStateAttr());
+    if (!state)
+      return emitOpError("names ") << getStateAttr() << ", which is not a moe.state of the module";
+    if (state.getType() != getTensorType())
+      return emitOpError("is of type ")
+             << getTensorType() << ", but " << getStateAttr() << " is of type " << state.getType();
+  }
+  // buffer_c4
+  std::optional<int64_t> offset = getOffsetValue();
+  if (offset && (getStateAttr() || *offset < 0 || *offset % 256))
+    return emitOpError("has the offset ")
+           << *offset
+           << (getStateAttr() ? ", but a state's buffer has the state's"
+                              : ", which is not a multiple of 256 from 0 on");
+  return success();
+}
+
+LogicalResult plan::LaunchOp::verify() {
+  // launch_c1
+  llvm::SmallDenseMap<Value, unsigned> uses;
+  for (Value operand : getOperands())
+    ++uses[operand];
+  auto isShared = [&](Value value) { return uses[value] > 1; };
+  if (llvm::any_of(getUpdates(), isShared) || llvm::any_of(getOuts(), isShared))
+    return emitOpError("writes a buffer that is also another operand of the launch");
+  return success();
+}
+
+#define GET_OP_CLASSES
+#include "dialects/plan/Ops.cpp.inc"

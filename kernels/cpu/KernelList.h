@@ -1,0 +1,86 @@
+// The functions behind the CPU kernels, one pair per file that has something to prepare.
+//
+// A new kernel: declare its functions here, write them in <Op>.cpp, add its line to Kernels.cpp.
+#pragma once
+
+#include "kernels/cpu/Kernels.h"
+
+namespace switchyard::kernels::cpu {
+
+// Attention.cpp, AttentionGrad.cpp
+std::optional<std::string> prepareAttention(const Launch &launch);
+void runAttention(const Launch &launch);
+std::optional<std::string> prepareAttentionGrad(const Launch &launch);
+void runAttentionGrad(const Launch &launch);
+
+// Elementwise.cpp
+void runAccumulate(const Launch &launch);
+void runAdd(const Launch &launch);
+void runConstant(const Launch &launch);
+void runGatherRows(const Launch &launch);
+void runScale(const Launch &launch);
+void runSum(const Launch &launch);
+
+// Embedding.cpp
+void runEmbedding(const Launch &launch);
+void runEmbeddingGrad(const Launch &launch);
+
+// GatedActivation.cpp
+void runGatedActivation(const Launch &launch);
+void runGatedActivationGrad(const Launch &launch);
+
+// GroupedGemm.cpp
+std::optional<std::string> prepareGroupedGemm(const Launch &launch);
+void runGroupedGemm(const Launch &launch);
+std::optional<std::string> prepareGroupedGemmDgrad(const Launch &launch);
+void runGroupedGemmDgrad(const Launch &launch);
+std::optional<std::string> prepareGroupedGemmWgrad(const Launch &launch);
+void runGroupedGemmWgrad(const Launch &launch);
+
+// Linear.cpp
+std::optional<std::string> prepareLinear(const Launch &launch);
+void runLinear(const Launch &launch);
+std::optional<std::string> prepareLinearDgrad(const Launch &launch);
+void runLinearDgrad(const Launch &launch);
+std::optional<std::string> prepareLinearWgrad(const Launch &launch);
+void runLinearWgrad(const Launch &launch);
+
+// LinearCrossEntropy.cpp
+std::optional<std::string> prepareLinearCrossEntropy(const Launch &launch);
+void runLinearCrossEntropy(const Launch &launch);
+std::optional<std::string> prepareLinearCrossEntropyGrad(const Launch &launch);
+void runLinearCrossEntropyGrad(const Launch &launch);
+
+// LoadBalanceLoss.cpp
+void runLoadBalanceLoss(const Launch &launch);
+void runLoadBalanceLossGrad(const Launch &launch);
+
+// Optimizer.cpp
+void runAdamw(const Launch &launch);
+void runAdamwMaster(const Launch &launch);
+void runClip(const Launch &launch);
+void runSumOfSquares(const Launch &launch);
+
+// Permute.cpp
+void runPermute(const Launch &launch);
+void runPermuteGrad(const Launch &launch);
+void runSortByExpert(const Launch &launch);
+void runUnpermute(const Launch &launch);
+void runUnpermuteGrad(const Launch &launch);
+
+// QkNorm.cpp
+void runQkNorm(const Launch &launch);
+void runQkNormGrad(const Launch &launch);
+
+// RmsNorm.cpp
+void runRmsNorm(const Launch &launch);
+void runRmsNormGrad(const Launch &launch);
+
+// Rotary.cpp
+void runRotary(const Launch &launch);
+
+// Router.cpp
+void runRouter(const Launch &launch);
+void runRouterGrad(const Launch &launch);
+
+} // namespace switchyard::kernels::cpu

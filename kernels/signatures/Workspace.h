@@ -1,0 +1,25 @@
+// Workspace bounds that several signatures share.
+#pragma once
+
+#include "kernels/signatures/Signature.h"
+
+namespace switchyard::kernels {
+
+/// Reductions over rows are cut into this many blocks at most, whatever the number of threads, and
+/// the blocks' partial sums are added in order: the result does not depend on the thread count.
+inline constexpr int64_t kReductionBlocks = 32;
+
+/// Scratch of one thread's GEMM call; a library that wants more at load is refused.
+inline constexpr int64_t kGemmScratchPerThread = 1 << 20;
+
+constexpr int64_t gemmWorkspace(const Dims &, Target target) {
+  return target.threads * kGemmScratchPerThread;
+}
+
+/// Partial sums [kReductionBlocks, D] in float32 of `Tensors` vectors of D elements.
+template <int Tensors>
+constexpr int64_t rowReductionWorkspace(const Dims &dims, Target) {
+  return kReductionBlocks * Tensors * dims["D"] * 4;
+}
+
+} // namespace switchyard::kernels

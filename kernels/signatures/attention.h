@@ -1,0 +1,42 @@
+// Causal attention inside segments, over packed rows [q | k | v] with num_heads query heads that
+// share num_kv_heads key and value heads (GQA). Segment s holds rows cu_seqlens[s] to
+// cu_seqlens[s+1]; rows past the last are zero. `window` = W > 0 lets a query see its own and the W
+// - 1 positions before it; 0 is no window. lse is the logsumexp of each row's scaled scores.
+// Blockwise with running maxima (FlashAttention-2, Dao 2023): no [T, T] buffer.
+#pragma once
+
+#include "kernels/signatures/Workspace.h"
+
+namespace switchyard::kernels {
+
+/// The row sums of dy * y, [T, num_heads].
+constexpr int64_t attentionGradWorkspace(const Dims &dims, Target) {
+  return dims["T"] * dims["num_heads"] * 4;
+}
+
+inline constexpr OperandSpec kAttentionOperands[] = {
+    in("qkv", DTypeRule::A, "T, num_heads*head_dim + 2*num_kv_heads*head_dim"),
+    in("cu_seqlens", DTypeRule::I32, "S"),
+    out("y", DTypeRule::A, "T, num_heads*head_dim"),
+    out("lse", DTypeRule::F32, "T, num_heads"),
+};
+inline constexpr AttributeSpec kAttentionAttributes[] = {
+    integer("num_heads", 1, 65536), integer("num_kv_heads", 1, 65536),
+    integer("head_dim", 1, 65536), real("scale", 0, 1e6), integer("window", 0)};
+inline constexpr Signature kAttention = {"attention", kAttentionOperands, kAttentionAttributes};
+
+inline constexpr OperandSpec kAttentionGradOperands[] = {
+    in("dy", DTypeRule::A, "T, num_heads*head_dim"),
+    in("qkv", DTypeRule::A, "T, num_heads*head_dim + 2*num_kv_heads*head_dim"),
+    in("y", DTypeRule::A, "T, num_heads*head_dim"),
+    in("lse", DTypeRule::F32, "T, num_heads"),
+    in("cu_seqlens", DTypeRule::I32, "S"),
+    out("dqkv", DTypeRule::A, "T, num_heads*head_dim + 2*num_kv_heads*head_dim"),
+};
+inline constexpr AttributeSpec kAttentionGradAttributes[] = {
+    integer("num_heads", 1, 65536), integer("num_kv_heads", 1, 65536),
+    integer("head_dim", 1, 65536), real("scale", 0, 1e6), integer("window", 0)};
+inline constexpr Signature kAttentionGrad = {"attention_grad", kAttentionGradOperands,
+                                             kAttentionGradAttributes, attentionGradWorkspace};
+
+} // namespace switchyard::kernels

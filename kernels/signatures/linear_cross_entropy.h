@@ -1,0 +1,52 @@
+// Cross entropy of the logits x w^T, chunk_rows rows at a time, so that [T, V] is never held: loss
+// = sum_t loss_weights[t] * (logsumexp(logits_t) - logits_t[labels_t]); a row whose label is
+// negative gives 0. The gradient recomputes the logits and yields the loss too, so a training step
+// computes them once.
+#pragma once
+
+#include "kernels/signatures/Workspace.h"
+
+namespace switchyard::kernels {
+
+/// Columns of one tile of the logits: a tile, its gradient and its part of w stay in a core's
+/// cache. At least D, so that a tile's memory can hold its share of dx.
+constexpr int64_t crossEntropyColumns(int64_t d, int64_t v) {
+  int64_t columns = v >= 8192 ? 512 : 256;
+  return columns < d ? d : columns;
+}
+
+/// GEMM scratch; for the rows of one chunk: float32 logits in tiles (then each tile's share of dx),
+/// the rows of x, per tile a maximum and a sum; for each thread the logits' gradient of one tile;
+/// the list of rows that have a label; padding between these.
+constexpr int64_t crossEntropyWorkspace(const Dims &dims, Target target) {
+  int64_t rows = dims["chunk_rows"] < dims["T"] ? dims["chunk_rows"] : dims["T"];
+  int64_t d = dims["D"], v = dims["V"];
+  int64_t bytes = dims.elementBytes(DTypeRule::A);
+  int64_t tile = crossEntropyColumns(d, v) * bytes;
+  return gemmWorkspace(dims, target) + dims["T"] * 4 + 1024 +
+         rows * ((v + d) * 4 + d * bytes + (v / 256 + 1) * 8 + 8 + target.threads * tile);
+}
+
+inline constexpr OperandSpec kLinearCrossEntropyOperands[] = {
+    in("x", DTypeRule::A, "T, D"),     in("w", DTypeRule::A, "V, D"),
+    in("labels", DTypeRule::I32, "T"), in("loss_weights", DTypeRule::F32, "T"),
+    out("loss", DTypeRule::F32, ""),
+};
+inline constexpr AttributeSpec kLinearCrossEntropyAttributes[] = {integer("chunk_rows", 1, 65536)};
+inline constexpr Signature kLinearCrossEntropy = {
+    "linear_cross_entropy", kLinearCrossEntropyOperands, kLinearCrossEntropyAttributes,
+    crossEntropyWorkspace};
+
+inline constexpr OperandSpec kLinearCrossEntropyGradOperands[] = {
+    in("x", DTypeRule::A, "T, D"),     in("w", DTypeRule::A, "V, D"),
+    in("labels", DTypeRule::I32, "T"), in("loss_weights", DTypeRule::F32, "T"),
+    in("dloss", DTypeRule::F32, ""),   out("loss", DTypeRule::F32, ""),
+    out("dx", DTypeRule::A, "T, D"),   out("dw", DTypeRule::F32, "V, D"),
+};
+inline constexpr AttributeSpec kLinearCrossEntropyGradAttributes[] = {
+    integer("chunk_rows", 1, 65536)};
+inline constexpr Signature kLinearCrossEntropyGrad = {
+    "linear_cross_entropy_grad", kLinearCrossEntropyGradOperands, kLinearCrossEntropyGradAttributes,
+    crossEntropyWorkspace};
+
+} // namespace switchyard::kernels

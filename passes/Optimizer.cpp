@@ -1,0 +1,141 @@
+#include "passes/Passes.h"
+#include "passes/Policy.h"
+
+using namespace mlir;
+
+namespace switchyard::passes {
+
+#define GEN_PASS_DEF_OPTIMIZER
+#include "passes/Passes.h.inc"
+
+namespace {
+
+/// What a user tunes, as inputs of @optimizer_step.
+enum Input { LearningRate, Beta1, Beta2, Epsilon, WeightDecay, MaxGradNorm, Step };
+constexpr llvm::StringLiteral kInputs[] = {"learning_rate", "beta1",         "beta2", "epsilon",
+                                           "weight_decay",  "max_grad_norm", "step"};
+
+class OptimizerBuilder {
+public:
+  OptimizerBuilder(ModuleOp module, Policy policy)
+      : module_(module), policy_(policy), builder_(module.getContext()) {}
+
+  LogicalResult build() {
+    collect();
+    if (parameters_.empty())
+      return module_.emitError(
+          "optimizer: no parameter has a gradient state; run accumulate first");
+    if (Operation *other = module_.lookupSymbol(kOptimizerStep))
+      return other->emitError("optimizer: @optimizer_step is there already");
+    if (failed(declareStates()))
+      return failure();
+    createFunction();
+
+    SmallVector<Value> squares;
+    for (Parameter &parameter : parameters_)
+      squares.push_back(moe::SumOfSquaresOp::create(builder_, parameter.state.getLoc(),
+                                                    read(parameter.gradient)));
+    Location loc = module_.getLoc();
+    Value sum = moe::SumOp::create(builder_, loc, squares);
+    clip_ = moe::ClipOp::create(builder_, loc, sum, input(MaxGradNorm));
+    for (Parameter &parameter : parameters_)
+      update(parameter);
+    func::ReturnOp::create(builder_, loc, ValueRange{clip_.getGradNorm(), clip_.getApply()});
+    return success();
+  }
+
+private:
+  struct Parameter {
+    moe::StateOp state, gradient, expAvg, expAvgSq, master;
+  };
+
+  void collect() {
+    llvm::DenseMap<StringAttr, moe::StateOp> gradients;
+    for (auto state : module_.getOps<moe::StateOp>())
+      if (state.getKind() == moe::StateKind::Gradient)
+        gradients[state.getOfAttr().getAttr()] = state;
+    for (auto state : module_.getOps<moe::StateOp>())
+      if (moe::StateOp gradient = gradients.lookup(state.getSymNameAttr()))
+        parameters_.push_back({state, gradient, {}, {}, {}});
+  }
+
+  LogicalResult declareStates() {
+    DerivedStates states(module_);
+    for (Parameter &parameter : parameters_) {
+      auto declare = [&](moe::StateOp &derived, StringRef suffix, moe::StateKind kind, Type type) {
+        FailureOr<moe::StateOp> state = states.declare(parameter.state, suffix, kind, type);
+        if (succeeded(state))
+          derived = *state;
+        return LogicalResult(state);
+      };
+      if (failed(declare(parameter.expAvg, ".exp_avg", moe::StateKind::Moment, policy_.moment)) ||
+          failed(
+              declare(parameter.expAvgSq, ".exp_avg_sq", moe::StateKind::Moment, policy_.moment)))
+        return failure();
+      if (!policy_.master)
+        continue;
+      if (failed(
+              declare(parameter.master, ".master", moe::StateKind::Master, builder_.getF32Type())))
+        return failure();
+    }
+    return success();
+  }
+
+  void createFunction() {
+    auto scalar = RankedTensorType::get({}, builder_.getF32Type());
+    auto flag = RankedTensorType::get({}, builder_.getI32Type());
+    SmallVector<Type> inputs(std::size(kInputs), scalar);
+    builder_.setInsertionPointToEnd(module_.getBody());
+    auto function = func::FuncOp::create(builder_, module_.getLoc(), kOptimizerStep,
+                                         builder_.getFunctionType(inputs, {scalar, flag}));
+    for (auto [i, name] : llvm::enumerate(kInputs))
+      function.setArgAttr(i, kNameAttr, builder_.getStringAttr(name));
+    function.setResultAttr(0, kNameAttr, builder_.getStringAttr("grad_norm"));
+    function.setResultAttr(1, kNameAttr, builder_.getStringAttr("apply"));
+    block_ = function.addEntryBlock();
+    builder_.setInsertionPointToStart(block_);
+  }
+
+  void update(Parameter &parameter) {
+    Location loc = parameter.state.getLoc();
+    SmallVector<moe::StateOp> updated = {parameter.state, parameter.expAvg, parameter.expAvgSq};
+    if (parameter.master)
+      updated.push_back(parameter.master);
+    SmallVector<Value> operands;
+    for (moe::StateOp state : updated)
+      operands.push_back(read(state));
+    SmallVector<Type> types(ValueRange(operands).getTypes());
+    operands.push_back(read(parameter.gradient));
+    operands.append({clip_.getCoefficient(), clip_.getApply(), input(LearningRate), input(Beta1),
+                     input(Beta2), input(Epsilon), input(WeightDecay), input(Step)});
+    NamedAttribute decay =
+        builder_.getNamedAttr("decay", builder_.getBoolAttr(parameter.state.getDecay()));
+    Operation *op =
+        parameter.master
+            ? moe::AdamwMasterOp::create(builder_, loc, types, operands, decay)
+            : moe::AdamwOp::create(builder_, loc, types, operands, decay).getOperation();
+    for (auto [state, value] : llvm::zip_equal(updated, op->getResults()))
+      moe::WriteOp::create(builder_, loc, state.getSymName(), value);
+  }
+
+  Value read(moe::StateOp state) { return moe::ReadOp::create(builder_, state.getLoc(), state); }
+  Value input(Input index) { return block_->getArgument(index); }
+
+  ModuleOp module_;
+  Policy policy_;
+  OpBuilder builder_;
+  SmallVector<Parameter> parameters_;
+  Block *block_ = nullptr;
+  moe::ClipOp clip_;
+};
+
+struct Optimizer : impl::OptimizerBase<Optimizer> {
+  void runOnOperation() override {
+    FailureOr<Policy> policy = Policy::of(getOperation());
+    if (failed(policy) || failed(OptimizerBuilder(getOperation(), *policy).build()))
+      signalPassFailure();
+  }
+};
+
+} // namespace
+} // namespace switchyard::passes

@@ -1,0 +1,214 @@
+//===-- The passes, one per .cpp; docs/passes.md is generated from this file -----------------------------------===//
+
+#ifndef SWITCHYARD_PASSES
+#define SWITCHYARD_PASSES
+
+include "mlir/Pass/PassBase.td"
+
+def LowerExperts : Pass<"lower-experts", "::mlir::ModuleOp"> {
+  let summary = "Decompose moe.experts into its dropless grouped form";
+  let description = [{
+    Every slot (token, choice) gets one row, rows stand sorted by expert, and the group sizes are data on the device: no
+    token is dropped and no shape depends on the routing. What the IR looks like does not depend on the number of experts.
+
+    Before:
+
+    ```mlir
+    %y = moe.experts %x, %weights, %experts, %gate_up, %down activation "silu"
+        : tensor<?x64xf32, #moe.rows<"T">>, tensor<?x2xf32, #moe.rows<"T">>, tensor<?x2xi32, #moe.rows<"T">>,
+          tensor<8x224x64xf32>, tensor<8x64x112xf32>
+    ```
+
+    After:
+
+    ```mlir
+    %group_sizes, %row_of_slot = moe.sort_by_expert %experts num_experts 8 : tensor<?x2xi32, #moe.rows<"T">>
+    %rows = moe.permute %x, %row_of_slot : tensor<?x64xf32, #moe.rows<"T">>, tensor<?x2xi32, #moe.rows<"T">>
+    %gate_up_rows = moe.grouped_gemm %rows, %gate_up, %group_sizes
+        : tensor<?x64xf32, #moe.rows<2 * "T">>, tensor<8x224x64xf32>, tensor<8xi32>
+    %hidden = moe.gated_activation %gate_up_rows activation "silu" : tensor<?x224xf32, #moe.rows<2 * "T">>
+    %down_rows = moe.grouped_gemm %hidden, %down, %group_sizes
+        : tensor<?x112xf32, #moe.rows<2 * "T">>, tensor<8x64x112xf32>, tensor<8xi32>
+    %y = moe.unpermute %down_rows, %weights, %row_of_slot : tensor<?x64xf32, #moe.rows<2 * "T">>,
+        tensor<?x2xf32, #moe.rows<"T">>, tensor<?x2xi32, #moe.rows<"T">>
+    ```
+  }];
+  let dependentDialects = ["::switchyard::moe::MoEDialect"];
+}
+
+def Differentiate : Pass<"differentiate", "::mlir::ModuleOp"> {
+  let summary = "Make @micro_step out of @evaluate: the same values and the gradient of the loss by every parameter";
+  let description = [{
+    Clones `@evaluate` and walks its block backwards from the result named `loss`. Each op that a cotangent reaches gives its
+    vector-Jacobian product through DifferentiableOpInterface; cotangents that meet are added. Those that arrive at a
+    parameter's `moe.read`s are left as `moe.gradient`, in float32, right behind the first op that uses the parameter, so
+    that it can be accumulated and freed before the walk goes on. Gradients are sums: nothing divides by ranks or steps.
+
+    Refused: a module without `@evaluate` or that has `@micro_step` already, an op on the way from the loss to a parameter
+    that has no product, and a parameter that the loss does not depend on.
+
+    Before:
+
+    ```mlir
+    func.func @evaluate(...) -> (tensor<f32> {moe.name = "loss"}) {
+      %w = moe.read @w : tensor<512x64xf32>
+      %loss = moe.linear_cross_entropy %x, %w, %labels, %loss_weights chunk_rows 256 : ...
+      return %loss
+    }
+    ```
+
+    After, beside `@evaluate`:
+
+    ```mlir
+    func.func @micro_step(...) -> (tensor<f32> {moe.name = "loss"}) {
+      %w = moe.read @w : tensor<512x64xf32>
+      %loss = moe.linear_cross_entropy %x, %w, %labels, %loss_weights chunk_rows 256 : ...
+      %one = moe.constant 1.0 : tensor<f32>
+      %loss_again, %dx, %dw = moe.linear_cross_entropy_grad %x, %w, %labels, %loss_weights, %one chunk_rows 256 : ...
+      moe.gradient @w, %dw : tensor<512x64xf32>
+      return %loss
+    }
+    ```
+
+    (`canonicalize` then drops the forward op: the gradient yields the same loss.)
+  }];
+  let dependentDialects = ["::switchyard::moe::MoEDialect", "::mlir::func::FuncDialect"];
+}
+
+def Accumulate : Pass<"accumulate", "::mlir::ModuleOp"> {
+  let summary = "Declare the gradient states and add every moe.gradient to its own";
+  let description = [{
+    A step runs `@micro_step` once per pass over accumulators that start at zero. The accumulators are float32, or bfloat16
+    under the precision policy `bf16` (`moe.model`'s `precision`; float32 where it says nothing).
+
+    Before:
+
+    ```mlir
+    moe.state @w : tensor<512x64xf32> {kind = parameter} from "lm_head.weight"
+    func.func @micro_step(...) {
+      moe.gradient @w, %dw : tensor<512x64xf32>
+    ```
+
+    After:
+
+    ```mlir
+    moe.state @w : tensor<512x64xf32> {kind = parameter} from "lm_head.weight"
+    moe.state @w.grad : tensor<512x64xf32> {kind = gradient, of = @w}
+    func.func @micro_step(...) {
+      %sum = moe.read @w.grad : tensor<512x64xf32>
+      %new = moe.accumulate %sum, %dw : tensor<512x64xf32>, tensor<512x64xf32>
+      moe.write @w.grad, %new : tensor<512x64xf32>
+    ```
+  }];
+  let dependentDialects = ["::switchyard::moe::MoEDialect"];
+}
+
+def Optimizer : Pass<"optimizer", "::mlir::ModuleOp"> {
+  let summary = "Build @optimizer_step: global norm, clip, AdamW for every parameter with a gradient state";
+  let description = [{
+    Declares what AdamW keeps (`NAME.exp_avg`, `NAME.exp_avg_sq`; with the precision policy `bf16_f32_state` also
+    `NAME.master`, the float32 value of the parameter) and builds the one program that writes them. The norm is over every
+    parameter once, in the order of their declaration. What a user tunes is an input. Moments are bfloat16 under `bf16`, else
+    float32. A parameter decays where its state says `decay`.
+
+    Before:
+
+    ```mlir
+    moe.state @w : tensor<512x64xf32> {kind = parameter, decay = true} from "lm_head.weight"
+    moe.state @w.grad : tensor<512x64xf32> {kind = gradient, of = @w}
+    ```
+
+    After, beside the new states:
+
+    ```mlir
+    func.func @optimizer_step(%learning_rate: tensor<f32> {moe.name = "learning_rate"}, ..., %step: tensor<f32> {moe.name = "step"})
+        -> (tensor<f32> {moe.name = "grad_norm"}, tensor<i32> {moe.name = "apply"}) {
+      %grad = moe.read @w.grad : tensor<512x64xf32>
+      %square = moe.sum_of_squares %grad : tensor<512x64xf32>
+      %sum = moe.sum %square
+      %grad_norm, %coefficient, %apply = moe.clip %sum to %max_grad_norm
+      %w = moe.read @w : tensor<512x64xf32>
+      %m = moe.read @w.exp_avg : tensor<512x64xf32>
+      %v = moe.read @w.exp_avg_sq : tensor<512x64xf32>
+      %new_w, %new_m, %new_v = moe.adamw %w, %m, %v, %grad times %coefficient if %apply rate %learning_rate
+          betas %beta1, %beta2 epsilon %epsilon weight_decay %weight_decay step %step decay true : ...
+      moe.write @w, %new_w : tensor<512x64xf32>
+      moe.write @w.exp_avg, %new_m : tensor<512x64xf32>
+      moe.write @w.exp_avg_sq, %new_v : tensor<512x64xf32>
+      return %grad_norm, %apply
+    }
+    ```
+  }];
+  let dependentDialects = ["::switchyard::moe::MoEDialect", "::mlir::func::FuncDialect"];
+}
+
+def ToPlan : Pass<"to-plan", "::mlir::ModuleOp"> {
+  let summary = "Turn functions over tensors into programs of kernel launches over buffers";
+  let description = [{
+    Each op becomes one `plan.launch` of the kernel with its name, operands and attributes in the order of the kernel's
+    signature. `moe.read` gives the state's own memory. A returned value is computed in the io buffer of its name, and one
+    that is written to a state in the state's memory, if nothing still reads what is there; a tied result overwrites its
+    operand if that is dead after the op (a state only on the way to its own `moe.write`, after every other read of it).
+    Whatever is left is an explicit `plan.copy`.
+
+    Refused: an op without a kernel, more than one block, an argument or result without a name.
+
+    Before:
+
+    ```mlir
+    func.func @double(%x: tensor<4xf32> {moe.name = "x"}) -> (tensor<4xf32> {moe.name = "y"}) {
+      %y = moe.scale %x by 2.0 : tensor<4xf32>
+      return %y : tensor<4xf32>
+    }
+    ```
+
+    After:
+
+    ```mlir
+    plan.program @double {
+      %0 = plan.buffer io input "x" : tensor<4xf32>
+      %1 = plan.buffer io output "y" : tensor<4xf32>
+      plan.launch "scale" ins(%0 : !plan.buffer<tensor<4xf32>>) outs(%1 : !plan.buffer<tensor<4xf32>>) {factor = 2.0 : f64}
+    }
+    ```
+  }];
+  let options = [Option<"threads", "threads", "int32_t", "1",
+      "Worker threads that a rank has at most; workspaces are sized by it">];
+  let dependentDialects = ["::switchyard::plan::PlanDialect"];
+}
+
+def AssignAddresses : Pass<"assign-addresses", "::mlir::ModuleOp"> {
+  let summary = "Give each state and buffer its address and certify the peak";
+  let description = [{
+    States lie one after the other in the state arena, ports in the io arena. Transient buffers and workspaces share
+    memory when they never live at the same time, and an elementwise result takes over its operand's where the signature
+    allows it. With `memory`, the bound of a symbol that has a `minimum` is lowered to the largest multiple of 64 at which
+    the peak fits.
+
+    Before:
+
+    ```mlir
+    %0 = plan.buffer transient : tensor<?x64xf32, #moe.rows<"T">>
+    ```
+
+    After, and the module has `plan.arenas` and `plan.peak`:
+
+    ```mlir
+    %0 = plan.buffer transient at 4096 : tensor<?x64xf32, #moe.rows<"T">>
+    ```
+  }];
+  let options = [Option<"memory", "memory", "int64_t", "0",
+      "Bytes of memory that symbols with a minimum are lowered to fit; 0: their bounds stand">];
+  let dependentDialects = ["::switchyard::plan::PlanDialect"];
+}
+
+def VerifyMemory : Pass<"verify-memory", "::mlir::ModuleOp"> {
+  let summary = "Refuse a plan whose peak is more than the device's memory";
+  let description = [{
+    Compares `plan.peak` with `memory` and, where it is more, fails with the size of each arena and what to change. The
+    module stays as it is.
+  }];
+  let options = [Option<"memory", "memory", "int64_t", "0", "Bytes of memory there are; 0: no limit">];
+}
+
+#endif // SWITCHYARD_PASSES

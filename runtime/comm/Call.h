@@ -1,0 +1,82 @@
+// One collective call as a backend sees it, and what the ranks of a group must agree about before
+// any byte moves.
+#pragma once
+
+#include "runtime/comm/Communicator.h"
+
+namespace switchyard::comm {
+
+enum class Op : uint8_t {
+  None,
+  AllGather,
+  ReduceScatter,
+  AllReduce,
+  AllToAllV,
+  ExchangeCounts,
+  Broadcast,
+  Barrier,
+};
+
+/// "all_gather", "all_to_all_v", ...
+std::string_view name(Op op);
+std::string_view name(Reduction reduction);
+
+/// What a rank says of its call to the others, as bytes. Ranks agree if `terms` are equal.
+struct Header {
+  struct Terms {
+    Op op = Op::None;
+    Reduction reduction = Reduction::Sum;
+    kernels::DType dtype = kernels::DType::F32; // of the first transfer
+    uint8_t zero[5] = {};
+    int64_t transfers = 0;
+    int64_t count =
+        0; // elements of the first transfer, bytes of a broadcast or row, counts per rank
+    int64_t root = 0;
+    uint64_t fingerprint = 0; // of all dtypes and counts
+    bool operator==(const Terms &) const = default;
+  } terms;
+  int64_t instruction = -1;
+  char program[48] = {};  // ends in 0
+  char problem[160] = {}; // ends in 0; not empty: this rank's arguments are wrong, and how
+};
+
+/// The arguments of a call; which of them are used depends on the op.
+struct Call {
+  Header header;
+  std::span<const Transfer> transfers;
+  std::span<const std::byte> send;
+  std::span<std::byte> receive;
+  Rows sendRows;
+  Rows receiveRows;
+  int64_t rowBytes = 0;
+
+  Op op() const { return header.terms.op; }
+  int root() const { return static_cast<int>(header.terms.root); }
+  void say(const std::string &problem);
+};
+
+/// The row at which the rows of `rank` start.
+int64_t offsetOf(const Rows &rows, int rank);
+
+/// One rank's side of a call. Counts are of an allToAllV, else empty.
+struct Posted {
+  const Header *header = nullptr;
+  std::span<const int64_t> sendCounts;
+  std::span<const int64_t> receiveCounts;
+};
+
+/// Whether a group's ranks agree, from what all of them posted: the same on every rank. Messages
+/// name the ranks by their numbers in the world.
+Status agree(std::span<const Posted> posted, std::span<const int> worldRanks);
+
+/// Copies what is not there already.
+void copyBytes(void *to, const void *from, int64_t bytes);
+
+inline std::byte *at(void *base, int64_t bytes) {
+  return base ? static_cast<std::byte *>(base) + bytes : nullptr;
+}
+inline const std::byte *at(const void *base, int64_t bytes) {
+  return base ? static_cast<const std::byte *>(base) + bytes : nullptr;
+}
+
+} // namespace switchyard::comm

@@ -1,0 +1,36 @@
+#include "runtime/comm/mpi/MpiCommunicator.h"
+
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+
+namespace switchyard {
+namespace {
+
+std::optional<int> integerOf(const char *variable) {
+  const char *text = std::getenv(variable);
+  if (!text)
+    return std::nullopt;
+  int value = 0;
+  auto [end, error] = std::from_chars(text, text + std::strlen(text), value);
+  if (error != std::errc() || *end != 0)
+    return std::nullopt;
+  return value;
+}
+
+} // namespace
+
+std::optional<MpiPlace> mpiPlace() {
+  // Open MPI's own; PMI is MPICH's and srun's.
+  constexpr const char *kVariables[][2] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
+                                           {"PMI_RANK", "PMI_SIZE"}};
+  for (const auto &[rankVariable, sizeVariable] : kVariables) {
+    std::optional<int> rank = integerOf(rankVariable);
+    std::optional<int> size = integerOf(sizeVariable);
+    if (rank && size && *rank >= 0 && *rank < *size)
+      return MpiPlace{*rank, *size};
+  }
+  return std::nullopt;
+}
+
+} // namespace switchyard

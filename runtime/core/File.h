@@ -1,0 +1,128 @@
+// Files: reading by mapping, and writing that leaves either the whole new file or what was there
+// before.
+//
+// Messages name the path, what the system says and what to do. A file that cannot be read is
+// InvalidInput (it came from the user), one that cannot be written is Failed.
+#pragma once
+
+#include "runtime/core/Status.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace switchyard {
+
+/// A regular file, mapped to be read. Nothing is read before it is touched. The file must not be
+/// truncated meanwhile.
+class MappedFile {
+public:
+  static Result<MappedFile> open(const std::string &path);
+  MappedFile(MappedFile &&other) noexcept;
+  MappedFile &operator=(MappedFile &&other) noexcept;
+  ~MappedFile();
+
+  const std::string &path() const { return path_; }
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  std::string_view text() const { return {reinterpret_cast<const char *>(data_), size_}; }
+
+private:
+  MappedFile() = default;
+
+  std::string path_;
+  const std::byte *data_ = nullptr;
+  size_t size_ = 0;
+};
+
+/// A regular file, read piece by piece.
+class FileReader {
+public:
+  static Result<FileReader> open(const std::string &path);
+  FileReader(FileReader &&other) noexcept;
+  FileReader &operator=(FileReader &&other) noexcept;
+  ~FileReader();
+
+  /// In bytes, when it was opened.
+  uint64_t size() const { return size_; }
+  /// `count` bytes from `offset` on; refused if the file has not that many.
+  Result<std::string> read(uint64_t offset, uint64_t count) const;
+
+private:
+  FileReader() = default;
+
+  std::string path_;
+  int descriptor_ = -1;
+  uint64_t size_ = 0;
+};
+
+/// The content of the file at `path`; refused if it has more than `maxBytes`.
+Result<std::string> readFile(const std::string &path, uint64_t maxBytes);
+
+/// Whether something is at `path`.
+bool fileExists(const std::string &path);
+
+/// A file under construction: a temporary name in the same folder until commit(). Whatever happens
+/// before, the target stays as it was; without commit() the destructor removes the temporary file.
+class AtomicFile {
+public:
+  static Result<AtomicFile> create(const std::string &path);
+  AtomicFile(AtomicFile &&other) noexcept;
+  AtomicFile &operator=(AtomicFile &&other) noexcept;
+  ~AtomicFile();
+
+  Status write(std::span<const std::byte> bytes);
+  Status write(std::string_view text);
+  uint64_t bytesWritten() const { return bytesWritten_; }
+
+  /// Everything is on the disk, then the file has its name, then the name is on the disk.
+  Status commit();
+
+private:
+  AtomicFile() = default;
+  void discard();
+
+  std::string path_;
+  std::string temporary_;
+  int descriptor_ = -1;
+  uint64_t bytesWritten_ = 0;
+};
+
+/// Writes `text` to `path` through an AtomicFile.
+Status writeFileAtomically(const std::string &path, std::string_view text);
+
+/// A folder under construction, in the same way: files are written into path(), commit() renames it
+/// to the target. A target that exists and is not an empty folder is refused, at creation and again
+/// at commit().
+class AtomicFolder {
+public:
+  static Result<AtomicFolder> create(const std::string &target);
+  AtomicFolder(AtomicFolder &&other) noexcept;
+  AtomicFolder &operator=(AtomicFolder &&other) noexcept;
+  ~AtomicFolder();
+
+  /// Where to write the files of the folder until commit().
+  const std::string &path() const { return temporary_; }
+  Status commit();
+
+private:
+  AtomicFolder() = default;
+  void discard();
+
+  std::string target_;
+  std::string temporary_;
+};
+
+/// Copies the file `from` to `to` through an AtomicFile.
+Status copyFile(const std::string &from, const std::string &to);
+
+/// `folder` and `name` joined by one slash.
+std::string joinPath(const std::string &folder, const std::string &name);
+
+/// The text of `error` (an errno) with what to do: "No space left on device; free some space and
+/// run again".
+std::string errnoText(int error);
+
+} // namespace switchyard

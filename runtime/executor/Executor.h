@@ -1,0 +1,171 @@
+// Executes a plan on a device: allocates its arenas once, prepares a program's launches for given
+// extents, runs them.
+//
+//   create(plan, device)          verifies the plan, allocates
+//   bind("micro_step", {T, S, M}) prepares; what was bound before is found again
+//   setInput, run, getOutput      allocate nothing
+//
+// One executor is used from one thread. Failures name the program and the instruction.
+#pragma once
+
+#include "runtime/device/Device.h"
+#include "runtime/plan/Plan.h"
+
+#include <array>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+namespace switchyard {
+
+/// The element types of ports: float, int32_t, and uint16_t for the bits of a bfloat16.
+template <typename T>
+inline constexpr bool kIsPortType =
+    std::is_same_v<T, float> || std::is_same_v<T, int32_t> || std::is_same_v<T, uint16_t>;
+
+/// A program with its launches prepared for one set of symbol values. It must not outlive its
+/// executor.
+class Binding {
+public:
+  const Program &program() const { return *program_; }
+  std::span<const int64_t> symbolValues() const { return values_; }
+
+  /// The elements of the port called `name` at these extents, or -1 if the program has none.
+  int64_t portElements(std::string_view name) const;
+
+  /// Its dtype, where the program has it.
+  std::optional<DType> portDType(std::string_view name) const;
+
+private:
+  friend class Executor;
+
+  /// The bytes that an instruction or the ports reach in each arena, from its start.
+  using Reach = std::array<uint64_t, kNumArenas>;
+
+  struct Step {
+    std::unique_ptr<PreparedLaunch> launch; // null: a copy
+    void *to = nullptr;
+    const void *from = nullptr;
+    uint64_t bytes = 0;
+    Reach reach = {};
+  };
+  struct BoundPort {
+    const Port *port = nullptr;
+    bool isInput = false;
+    DType dtype = DType::F32;
+    std::byte *data = nullptr;
+    int64_t elements = 0;
+  };
+
+  const BoundPort *find(std::string_view name) const;
+
+  const Program *program_ = nullptr;
+  std::vector<int64_t> values_;
+  std::vector<Step> steps_;
+  std::vector<BoundPort> ports_;
+  Reach portReach_ = {};
+};
+
+class Executor {
+public:
+  /// Verifies `plan` and allocates its arenas, zeroed, on `device`. DoesNotFit if they are more
+  /// than the device has.
+  static Result<std::unique_ptr<Executor>> create(Plan plan, std::unique_ptr<Device> device);
+
+  const Plan &plan() const { return plan_; }
+  Device &device() { return *device_; }
+
+  /// The program called `program` with the plan's symbols, in the plan's order, at `symbolValues`:
+  /// each from 0 to its bound. The latest kMaxBindings bindings of each program are kept.
+  Result<std::shared_ptr<const Binding>> bind(std::string_view program,
+                                              std::span<const int64_t> symbolValues);
+  static constexpr size_t kMaxBindings = 32;
+
+  /// Executes the program on what its inputs hold. Allocates nothing.
+  Status run(const Binding &binding);
+
+  /// Sets a whole input: as many values as the port has elements at the binding's extents. T: float
+  /// or int32_t.
+  template <typename T>
+  Status setInput(const Binding &binding, std::string_view name, std::span<const T> values) {
+    static_assert(kIsPortType<T>);
+    return copyPort(binding, name, true, dtypeOf<T>(), const_cast<T *>(values.data()),
+                    values.size());
+  }
+  template <typename T>
+  Status setScalar(const Binding &binding, std::string_view name, T value) {
+    return setInput<T>(binding, name, std::span<const T>(&value, 1));
+  }
+
+  /// Reads a whole output of the binding's program, after run().
+  template <typename T>
+  Status getOutput(const Binding &binding, std::string_view name, std::span<T> values) {
+    static_assert(kIsPortType<T>);
+    return copyPort(binding, name, false, dtypeOf<T>(), values.data(), values.size());
+  }
+  template <typename T>
+  Result<T> getScalar(const Binding &binding, std::string_view name) {
+    T value{};
+    SY_RETURN_IF_ERROR(getOutput<T>(binding, name, std::span<T>(&value, 1)));
+    return value;
+  }
+
+  /// The index in plan().states of the state called `name`.
+  Result<size_t> findState(std::string_view name) const;
+
+  /// Writes or reads bytes of a state from `byteOffset` on, in the state's own dtype, row-major.
+  Status writeState(size_t state, uint64_t byteOffset, std::span<const std::byte> bytes);
+  Status readState(size_t state, uint64_t byteOffset, std::span<std::byte> bytes);
+
+  /// Sets every gradient state to zero.
+  Status zeroGradients();
+
+  /// The end of the highest byte touched in each arena, added over the arenas: by every executed
+  /// instruction at its extents (workspaces too), by ports and by states. At the symbols' bounds,
+  /// with all programs run, it is the plan's peak.
+  uint64_t highWaterBytes() const;
+
+  /// Called after each instruction that run() executes, with the time it took; the device is
+  /// synchronized for it. Empty: no calls, and no synchronization between instructions.
+  using Observer = std::function<void(const Program &program, size_t instruction,
+                                      std::chrono::nanoseconds time)>;
+  void setObserver(Observer observer) { observer_ = std::move(observer); }
+
+private:
+  Executor(Plan plan, std::unique_ptr<Device> device)
+      : plan_(std::move(plan)), device_(std::move(device)) {}
+
+  template <typename T>
+  static constexpr DType dtypeOf() {
+    return std::is_same_v<T, float>     ? DType::F32
+           : std::is_same_v<T, int32_t> ? DType::I32
+                                        : DType::BF16;
+  }
+
+  Status allocate();
+  Status checkValues(const Program &program, std::span<const int64_t> values) const;
+  Status prepareStep(const Instruction &instruction, Binding &binding);
+  void bindPorts(Binding &binding);
+  std::byte *addressOf(const Buffer &buffer) const;
+  kernels::Tensor tensorOf(const Buffer &buffer, std::span<const int64_t> values) const;
+  void touch(const Binding::Reach &reach);
+  Status runStep(const Binding::Step &step);
+  Status copyPort(const Binding &binding, std::string_view name, bool isInput, DType dtype,
+                  void *host, size_t elements);
+  Status checkStateRange(size_t state, uint64_t byteOffset, uint64_t bytes) const;
+
+  Plan plan_;
+  std::unique_ptr<Device> device_;
+  std::vector<int64_t> bounds_;
+  DeviceMemory arenas_[kNumArenas];
+  std::vector<std::vector<std::shared_ptr<Binding>>> bindings_; // by program, the latest used last
+  Binding::Reach highWater_ = {};
+  Observer observer_;
+};
+
+} // namespace switchyard

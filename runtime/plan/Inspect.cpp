@@ -1,0 +1,265 @@
+#include "runtime/plan/Inspect.h"
+
+#include "runtime/plan/Layout.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+
+namespace switchyard {
+namespace {
+
+constexpr size_t kColumns = 100;
+
+/// "12,345,678".
+std::string grouped(uint64_t number) {
+  std::string digits = std::to_string(number);
+  for (auto at = static_cast<int64_t>(digits.size()) - 3; at > 0; at -= 3)
+    digits.insert(static_cast<size_t>(at), ",");
+  return digits;
+}
+
+/// "14.2 M": three digits and a unit of thousands.
+std::string humanCount(uint64_t count) {
+  constexpr const char *kUnits[] = {"", " K", " M", " B", " T", " Q"};
+  auto value = static_cast<double>(count);
+  size_t unit = 0;
+  for (; value >= 999.5 && unit + 1 < std::size(kUnits); ++unit)
+    value /= 1000;
+  char text[32];
+  std::snprintf(text, sizeof text, "%.*f%s",
+                unit == 0 || value >= 99.95 ? 0
+                : value >= 9.995            ? 1
+                                            : 2,
+                value, kUnits[unit]);
+  return text;
+}
+
+/// Rows of cells, printed in columns that are as wide as their widest cell.
+class Table {
+public:
+  /// Which columns are numbers, set flush right.
+  explicit Table(std::vector<bool> right) : right_(std::move(right)), widths_(right_.size()) {}
+
+  void add(std::vector<std::string> cells) {
+    for (size_t i = 0; i < cells.size(); ++i)
+      widths_[i] = std::max(widths_[i], cells[i].size());
+    rows_.push_back(std::move(cells));
+  }
+
+  std::string text() const {
+    std::string result;
+    for (const auto &cells : rows_) {
+      std::string line;
+      for (size_t i = 0; i < cells.size(); ++i) {
+        std::string padding(widths_[i] - cells[i].size(), ' ');
+        line += "  " + (right_[i] ? padding + cells[i] : cells[i] + padding);
+      }
+      line.erase(line.find_last_not_of(' ') + 1);
+      result += line + "\n";
+    }
+    return result;
+  }
+
+private:
+  std::vector<bool> right_;
+  std::vector<size_t> widths_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+/// `items` separated by ", ", in lines of at most kColumns, the first after `head`, the others
+/// indented as far.
+std::string wrapped(std::string head, const std::vector<std::string> &items) {
+  std::string indent(head.size(), ' ');
+  std::string result, line = std::move(head);
+  bool fresh = true;
+  for (size_t i = 0; i < items.size(); ++i) {
+    std::string item = items[i] + (i + 1 < items.size() ? "," : "");
+    if (!fresh && line.size() + 1 + item.size() > kColumns) {
+      result += line + "\n";
+      line = indent;
+      fresh = true;
+    }
+    line += (fresh ? "" : " ") + item;
+    fresh = false;
+  }
+  return result + line + "\n";
+}
+
+/// The tree as pieces that wrapped() joins by ", ".
+void appendSource(const Source &source, const std::string &before, const std::string &after,
+                  std::vector<std::string> &pieces) {
+  if (source.kind == Source::Kind::Leaf) {
+    pieces.push_back(before + source.name + after);
+    return;
+  }
+  std::string open = source.kind == Source::Kind::Concat
+                         ? "concat("
+                         : "stack(" + source.index + "=" + std::to_string(source.begin) + ".." +
+                               std::to_string(source.end - 1) + ": ";
+  for (size_t i = 0; i < source.children.size(); ++i)
+    appendSource(source.children[i], i == 0 ? before + open : "",
+                 i + 1 == source.children.size() ? ")" + after : "", pieces);
+}
+
+std::string plural(int64_t count, const std::string &thing) {
+  return std::to_string(count) + " " + thing + (count == 1 ? "" : "s");
+}
+
+std::string shapeOf(const State &state) {
+  std::string text;
+  for (int64_t extent : state.shape)
+    text += (text.empty() ? "" : " x ") + std::to_string(extent);
+  return text.empty() ? "scalar" : text;
+}
+
+std::string headText(const Plan &plan) {
+  const Training &training = plan.training;
+  uint64_t parameters = 0;
+  for (const State &state : plan.states)
+    if (state.kind == StateKind::Parameter)
+      parameters += bytesOf(state) / static_cast<uint64_t>(kernels::byteSize(state.dtype));
+  bool isCpu = plan.target.kind == kernels::Target::Kind::Cpu;
+  std::string target = isCpu ? "cpu, " + plural(plan.target.threads, "thread") : "cuda";
+  Table table({false, false});
+  table.add({"model", training.modelType + ", " + humanCount(parameters) + " parameters, " +
+                          humanCount(static_cast<uint64_t>(training.activeParameters)) +
+                          " active per token"});
+  table.add({"", plural(training.numLayers, "layer") + ", " +
+                     plural(training.numExperts, "expert") + ", top " +
+                     std::to_string(training.topK) + ", vocabulary " +
+                     std::to_string(training.vocabSize)});
+  table.add({"fingerprint", plan.modelFingerprint});
+  table.add({"compiler", plan.compilerVersion});
+  table.add({"target", target + ", " + plural(plan.numRanks, "rank")});
+  table.add({"precision", training.precision});
+  table.add({"batch", std::to_string(training.perDeviceTrainBatchSize) + " x " +
+                          std::to_string(training.gradientAccumulationSteps) +
+                          " micro-batches, up to " + std::to_string(training.maxSeqLength) +
+                          " tokens each" + (training.packing ? ", packed" : "")});
+  char coefficient[32];
+  std::snprintf(coefficient, sizeof coefficient, "%g", training.auxLossCoef);
+  table.add({"loss", training.lossNormalization + " normalization" +
+                         (training.auxLossCoef > 0 ? ", aux loss x " + std::string(coefficient)
+                                                   : ", no aux loss")});
+  table.add({"weight decay",
+             training.weightDecayScope == "hf" ? "hf (no norms, no biases)" : "all parameters"});
+  return "Plan\n" + table.text();
+}
+
+std::string symbolText(const Plan &plan) {
+  Table table({false, true, false});
+  for (const Symbol &symbol : plan.symbols)
+    table.add({symbol.name, "<= " + std::to_string(symbol.bound),
+               symbol.name == "T"   ? "tokens of a pass"
+               : symbol.name == "S" ? "segments of a pass"
+                                    : "micro-batches of a pass"});
+  return "Symbols\n" + table.text();
+}
+
+std::string memoryText(const Plan &plan) {
+  uint64_t kinds[4] = {};
+  for (const State &state : plan.states)
+    kinds[static_cast<size_t>(state.kind)] += bytesOf(state);
+  Table table({false, true, true});
+  for (int i = 0; i < kNumArenas; ++i) {
+    table.add(
+        {std::string(name(Arena(i))), humanBytes(plan.arenaBytes[i]), grouped(plan.arenaBytes[i])});
+    for (int kind = 0; Arena(i) == Arena::State && kind < 4; ++kind)
+      if (kinds[kind] > 0)
+        table.add({"  " + std::string(name(StateKind(kind))), humanBytes(kinds[kind]),
+                   grouped(kinds[kind])});
+  }
+  table.add({"peak", humanBytes(plan.peakBytes), grouped(plan.peakBytes)});
+  return "Memory (bytes)\n" + table.text();
+}
+
+std::vector<std::string> portTexts(const Plan &plan, const Program &program,
+                                   const std::vector<Port> &ports) {
+  std::vector<std::string> texts;
+  for (const Port &port : ports) {
+    const Buffer &buffer = program.buffers[port.buffer];
+    texts.push_back(port.name + " " + typeText(plan, buffer.dtype, buffer.shape));
+  }
+  return texts;
+}
+
+std::string programText(const Plan &plan, const Program &program) {
+  std::vector<int64_t> bounds = symbolBounds(plan);
+  uint64_t transient = 0;
+  for (const Buffer &buffer : program.buffers)
+    if (buffer.arena == Arena::Transient)
+      transient = std::max(transient, alignUp(buffer.offset + bytesOf(buffer, bounds)));
+  std::map<std::string_view, size_t> counts;
+  for (const Instruction &instruction : program.instructions)
+    ++counts[nameOf(instruction)];
+  std::vector<std::string> kernels;
+  for (const auto &[kernel, count] : counts)
+    kernels.push_back(std::to_string(count) + " " + std::string(kernel));
+  return "Program " + program.name + ": " +
+         plural(static_cast<int64_t>(program.instructions.size()), "instruction") + ", " +
+         humanBytes(transient) + " transient\n" +
+         wrapped("  inputs   ", portTexts(plan, program, program.inputs)) +
+         wrapped("  outputs  ", portTexts(plan, program, program.outputs)) +
+         wrapped("  kernels  ", kernels);
+}
+
+std::string parameterText(const Plan &plan) {
+  Table table({false, false, false, true, false});
+  std::vector<std::vector<std::string>> sources;
+  for (const State &state : plan.states) {
+    if (state.kind != StateKind::Parameter)
+      continue;
+    table.add({state.name, std::string(kernels::name(state.dtype)), shapeOf(state),
+               humanBytes(bytesOf(state)), state.decay ? "decay" : ""});
+    sources.emplace_back();
+    if (state.source.kind != Source::Kind::Leaf || state.source.name != state.name)
+      appendSource(state.source, "", "", sources.back());
+  }
+  // Each row, and under it the tensors it is made of where they are not of its name.
+  std::string rows = table.text(), result = "Parameters\n";
+  size_t at = 0;
+  for (const auto &pieces : sources) {
+    size_t end = rows.find('\n', at) + 1;
+    result += rows.substr(at, end - at);
+    at = end;
+    if (!pieces.empty())
+      result += wrapped("      = ", pieces);
+  }
+  return result;
+}
+
+} // namespace
+
+std::string humanBytes(uint64_t bytes) {
+  constexpr const char *kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+  auto value = static_cast<double>(bytes);
+  size_t unit = 0;
+  for (; value >= 1023.5 && unit + 1 < std::size(kUnits); ++unit)
+    value /= 1024;
+  char text[32];
+  std::snprintf(text, sizeof text, "%.*f %s",
+                unit == 0 || value >= 99.95 ? 0
+                : value >= 9.995            ? 1
+                                            : 2,
+                value, kUnits[unit]);
+  return text;
+}
+
+std::string inspect(const Plan &plan) {
+  std::string text = headText(plan) + "\n" + symbolText(plan) + "\n" + memoryText(plan);
+  for (const Program &program : plan.programs)
+    text += "\n" + programText(plan, program);
+  return text + "\n" + parameterText(plan);
+}
+
+std::string summary(const Plan &plan) {
+  int64_t instructions = 0;
+  for (const Program &program : plan.programs)
+    instructions += static_cast<int64_t>(program.instructions.size());
+  return plural(static_cast<int64_t>(plan.programs.size()), "program") + ", " +
+         plural(instructions, "instruction") + ", peak " + humanBytes(plan.peakBytes) + " (" +
+         grouped(plan.peakBytes) + " bytes)";
+}
+
+} // namespace switchyard

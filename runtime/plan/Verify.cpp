@@ -1,0 +1,274 @@
+#include "runtime/plan/Verify.h"
+
+#include "runtime/plan/Layout.h"
+#include "runtime/plan/VerifyProgram.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+#include <utility>
+
+namespace switchyard {
+namespace {
+
+bool isOneOf(std::string_view text, std::initializer_list<std::string_view> choices) {
+  return std::find(choices.begin(), choices.end(), text) != choices.end();
+}
+
+Status verifyTarget(const Plan &plan) {
+  if (plan.compilerVersion.empty() || plan.modelFingerprint.empty())
+    return Status::invalidInput("the plan does not say which compiler made it from which model");
+  if (plan.target.threads < 1 || plan.target.threads > 4096)
+    return Status::invalidInput("target has " + std::to_string(plan.target.threads) +
+                                " threads; expected 1 to 4096");
+  if (plan.numRanks != 1)
+    return Status::invalidInput("the plan is for " + std::to_string(plan.numRanks) +
+                                " ranks; this program executes plans for 1");
+  return {};
+}
+
+Status verifySymbols(const Plan &plan) {
+  std::set<std::string_view> names;
+  for (const Symbol &symbol : plan.symbols) {
+    if (!isOneOf(symbol.name, {"T", "S", "M"}))
+      return Status::invalidInput("symbol '" + symbol.name + "' is unknown; expected T, S or M");
+    if (!names.insert(symbol.name).second)
+      return Status::invalidInput("symbol '" + symbol.name + "' is listed twice");
+    if (symbol.bound < 1 || symbol.bound > static_cast<int64_t>(kernels::kMaxExtent))
+      return Status::invalidInput("symbol '" + symbol.name + "' has bound " +
+                                  std::to_string(symbol.bound) + "; expected 1 to 2^40");
+  }
+  return {};
+}
+
+Status verifyTraining(const Training &training) {
+  struct Number {
+    std::string_view name;
+    int64_t value;
+    int64_t least;
+  };
+  const Number numbers[] = {
+      {"vocab_size", training.vocabSize, 1},
+      {"num_layers", training.numLayers, 1},
+      {"num_experts", training.numExperts, 1},
+      {"top_k", training.topK, 1},
+      {"active_parameters", training.activeParameters, 0},
+      {"per_device_train_batch_size", training.perDeviceTrainBatchSize, 1},
+      {"gradient_accumulation_steps", training.gradientAccumulationSteps, 1},
+      {"max_seq_length", training.maxSeqLength, 1},
+  };
+  for (const Number &number : numbers)
+    if (number.value < number.least || number.value > static_cast<int64_t>(kernels::kMaxExtent))
+      return Status::invalidInput("training setting " + std::string(number.name) + " is " +
+                                  std::to_string(number.value) + "; expected " +
+                                  std::to_string(number.least) + " to 2^40");
+  if (!std::isfinite(training.auxLossCoef) || training.auxLossCoef < 0)
+    return Status::invalidInput("training setting aux_loss_coef is " +
+                                std::to_string(training.auxLossCoef) +
+                                "; expected a number of 0 or more");
+  if (!isOneOf(training.precision, {"f32", "bf16", "bf16_f32_state"}))
+    return Status::invalidInput("training setting precision is '" + training.precision +
+                                "'; expected f32, bf16 or bf16_f32_state");
+  if (!isOneOf(training.lossNormalization, {"micro_batch", "global"}))
+    return Status::invalidInput("training setting loss_normalization is '" +
+                                training.lossNormalization + "'; expected micro_batch or global");
+  if (!isOneOf(training.weightDecayScope, {"hf", "all"}))
+    return Status::invalidInput("training setting weight_decay_scope is '" +
+                                training.weightDecayScope + "'; expected hf or all");
+  return {};
+}
+
+/// `source` with sizes where its joins leave them to the model's files: any that add up to `shape`,
+/// so that the rest of the tree can be checked. What does not add up is left as it is.
+Source withSizes(const Source &source, std::span<const int64_t> shape) {
+  Source result = source;
+  if (source.kind == Source::Kind::Concat && source.sizes.empty() && !shape.empty()) {
+    int64_t left = shape[0];
+    for (const Source &child : source.children) {
+      bool isStack = child.kind == Source::Kind::Stack;
+      result.sizes.push_back(isStack ? child.end - child.begin : 1);
+      left -= std::clamp<int64_t>(result.sizes.back(), 0, shape[0]);
+    }
+    for (size_t i = source.children.size(); i-- > 0 && left > 0;)
+      if (source.children[i].kind != Source::Kind::Stack)
+        result.sizes[i] += std::exchange(left, 0);
+  }
+  std::vector<int64_t> inner(shape.begin(), shape.end());
+  if (source.kind == Source::Kind::Stack && !inner.empty())
+    inner.erase(inner.begin());
+  for (size_t i = 0; i < result.children.size(); ++i) {
+    if (i < result.sizes.size() && !inner.empty())
+      inner[0] = result.sizes[i];
+    result.children[i] = withSizes(source.children[i], inner);
+  }
+  return result;
+}
+
+bool isEmpty(const Source &source) {
+  return source.kind == Source::Kind::Leaf && source.name.empty();
+}
+
+class StateVerifier {
+public:
+  explicit StateVerifier(const Plan &plan) : plan_(plan) {}
+
+  Status verify(uint64_t &end) {
+    for (const State &state : plan_.states)
+      SY_RETURN_IF_ERROR(verifyState(state).within("state '" + state.name + "'"));
+    SY_RETURN_IF_ERROR(verifyDisjoint());
+    for (const State &state : plan_.states)
+      end = std::max(end, alignUp(state.offset + bytesOf(state)));
+    return {};
+  }
+
+private:
+  Status verifyState(const State &state) {
+    if (state.name.empty() || !names_.insert(state.name).second)
+      return Status::invalidInput("its name is empty or used twice");
+    SY_RETURN_IF_ERROR(verifyType(state));
+    uint64_t arenaBytes = plan_.arenaBytes[static_cast<size_t>(Arena::State)];
+    if (state.offset % kBufferAlignment != 0)
+      return Status::invalidInput("is at offset " + std::to_string(state.offset) +
+                                  "; expected a multiple of " + std::to_string(kBufferAlignment));
+    if (state.offset > arenaBytes || state.offset + bytesOf(state) > arenaBytes)
+      return Status::invalidInput(typeText(state.dtype, state.shape) + " at offset " +
+                                  std::to_string(state.offset) + " leaves the state arena of " +
+                                  std::to_string(arenaBytes) + " bytes");
+    if (state.layer < -1 || state.layer >= plan_.training.numLayers)
+      return Status::invalidInput("belongs to layer " + std::to_string(state.layer) +
+                                  "; the model has " + std::to_string(plan_.training.numLayers));
+    SY_RETURN_IF_ERROR(verifyParameter(state));
+    return verifySource(state);
+  }
+
+  Status verifyType(const State &state) const {
+    std::string type = typeText(state.dtype, state.shape);
+    if (state.shape.size() > kernels::kMaxRank)
+      return Status::invalidInput("is " + type + "; expected a rank of at most " +
+                                  std::to_string(kernels::kMaxRank));
+    auto tooLarge = [](int64_t extent) {
+      return extent > static_cast<int64_t>(kernels::kMaxExtent);
+    };
+    if (!checkedBytes(state.dtype, state.shape) ||
+        std::any_of(state.shape.begin(), state.shape.end(), tooLarge))
+      return Status::invalidInput("is " + type +
+                                  "; expected extents from 1 to 2^40 and at most 2^50 bytes");
+    if (state.dtype == DType::I32 || (state.kind == StateKind::Master && state.dtype != DType::F32))
+      return Status::invalidInput("is " + type + "; expected f32" +
+                                  (state.kind == StateKind::Master ? "" : " or bf16"));
+    return {};
+  }
+
+  /// The parameter that a state belongs to: there, of its shape, and with at most one gradient, one
+  /// master, two moments.
+  Status verifyParameter(const State &state) {
+    if (state.kind == StateKind::Parameter)
+      return state.of == -1
+                 ? Status()
+                 : Status::invalidInput("is a parameter of state " + std::to_string(state.of));
+    if (state.of < 0 || static_cast<size_t>(state.of) >= plan_.states.size() ||
+        plan_.states[state.of].kind != StateKind::Parameter)
+      return Status::invalidInput("is the " + std::string(name(state.kind)) + " of state " +
+                                  std::to_string(state.of) + ", which is no parameter");
+    const State &parameter = plan_.states[state.of];
+    if (state.shape != parameter.shape)
+      return Status::invalidInput("is " + typeText(state.dtype, state.shape) +
+                                  "; expected the shape of its parameter '" + parameter.name +
+                                  "', " + typeText(parameter.dtype, parameter.shape));
+    if (state.decay || !state.moduleName.empty())
+      return Status::invalidInput(
+          "has weight decay or a module's name, which only parameters have");
+    int count = static_cast<int>(++companions_[{state.of, state.kind}]);
+    int most = state.kind == StateKind::Moment ? 2 : 1;
+    if (count > most)
+      return Status::invalidInput("is one " + std::string(name(state.kind)) +
+                                  " too many of parameter '" + parameter.name +
+                                  "'; expected at most " + std::to_string(most));
+    return {};
+  }
+
+  Status verifySource(const State &state) const {
+    bool hasSource = state.kind == StateKind::Parameter || state.kind == StateKind::Master;
+    if (isEmpty(state.source))
+      return state.kind == StateKind::Parameter
+                 ? Status::invalidInput("has no source; expected the tensors it is made of")
+                 : Status();
+    if (!hasSource)
+      return Status::invalidInput("has a source, which only parameters and masters have");
+    auto slices = resolve(withSizes(state.source, state.shape), state.shape);
+    return slices.ok() ? Status() : slices.status();
+  }
+
+  Status verifyDisjoint() const {
+    std::vector<const State *> byOffset;
+    for (const State &state : plan_.states)
+      byOffset.push_back(&state);
+    std::sort(byOffset.begin(), byOffset.end(),
+              [](const State *a, const State *b) { return a->offset < b->offset; });
+    for (size_t i = 1; i < byOffset.size(); ++i) {
+      const State &before = *byOffset[i - 1], &after = *byOffset[i];
+      if (before.offset + bytesOf(before) > after.offset)
+        return Status::invalidInput("state '" + after.name + "' at offset " +
+                                    std::to_string(after.offset) + " overlaps state '" +
+                                    before.name + "', which ends at " +
+                                    std::to_string(before.offset + bytesOf(before)));
+    }
+    return {};
+  }
+
+  const Plan &plan_;
+  std::set<std::string_view> names_;
+  std::map<std::pair<int32_t, StateKind>, int> companions_;
+};
+
+Status verifyPeak(const Plan &plan) {
+  uint64_t sum = 0;
+  for (int i = 0; i < kNumArenas; ++i) {
+    if (plan.arenaBytes[i] > kMaxBytes)
+      return Status::invalidInput("arena " + std::string(name(Arena(i))) + " has " +
+                                  std::to_string(plan.arenaBytes[i]) +
+                                  " bytes; expected at most 2^50");
+    sum += plan.arenaBytes[i];
+  }
+  if (sum != plan.peakBytes)
+    return Status::invalidInput("the peak is " + std::to_string(plan.peakBytes) +
+                                " bytes; expected " + std::to_string(sum) +
+                                ", the sum of the arenas");
+  return {};
+}
+
+Status verifyArenas(const Plan &plan, const ArenaEnds &ends) {
+  for (int i = 0; i < kNumArenas; ++i)
+    if (plan.arenaBytes[i] != ends[i])
+      return Status::invalidInput("arena " + std::string(name(Arena(i))) + " has " +
+                                  std::to_string(plan.arenaBytes[i]) + " bytes; expected " +
+                                  std::to_string(ends[i]) + ", where what lies in it ends");
+  return {};
+}
+
+Status verifyAll(const Plan &plan) {
+  SY_RETURN_IF_ERROR(verifyTarget(plan));
+  SY_RETURN_IF_ERROR(verifySymbols(plan));
+  SY_RETURN_IF_ERROR(verifyTraining(plan.training));
+  SY_RETURN_IF_ERROR(verifyPeak(plan));
+  ArenaEnds ends = {};
+  SY_RETURN_IF_ERROR(StateVerifier(plan).verify(ends[static_cast<size_t>(Arena::State)]));
+  std::set<std::string_view> names;
+  for (const Program &program : plan.programs) {
+    if (!names.insert(program.name).second)
+      return Status::invalidInput("program " + program.name + " is listed twice");
+    SY_RETURN_IF_ERROR(verifyProgram(plan, program, ends));
+  }
+  if (plan.programs.empty())
+    return Status::invalidInput("the plan has no programs");
+  return verifyArenas(plan, ends);
+}
+
+} // namespace
+
+Status verify(const Plan &plan) {
+  return verifyAll(plan).within("plan");
+}
+
+} // namespace switchyard

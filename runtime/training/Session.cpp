@@ -1,0 +1,175 @@
+#include "runtime/training/Session.h"
+
+#include "runtime/checkpoint/Weights.h"
+#include "runtime/device/cpu/CpuDevice.h"
+#include "runtime/plan/Layout.h"
+
+#include <algorithm>
+
+namespace switchyard {
+
+/// Elements of a state that pass through host memory at once when it is loaded.
+static constexpr int64_t kStagingElements = int64_t{1} << 22;
+
+double StepSums::expertLoadMaxOverMean(int64_t numExperts) const {
+  double worst = 0;
+  for (size_t begin = 0; begin + numExperts <= expertCounts.size(); begin += numExperts) {
+    auto layer = std::span(expertCounts).subspan(begin, numExperts);
+    double sum = 0;
+    for (double count : layer)
+      sum += count;
+    if (sum > 0)
+      worst =
+          std::max(worst, *std::ranges::max_element(layer) * static_cast<double>(numExperts) / sum);
+  }
+  return worst;
+}
+
+Session::Session(std::unique_ptr<Executor> executor) : executor_(std::move(executor)) {
+  symbolValues_.resize(plan().symbols.size());
+  batch_.reserve(passLimits());
+  const Training &training = plan().training;
+  counts_.resize(training.numLayers * training.numExperts);
+  sums_.expertCounts.resize(counts_.size());
+}
+
+Result<std::unique_ptr<Session>> Session::create(Plan plan, int threads) {
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<Device> device, createCpuDevice(plan.target, threads));
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
+                      Executor::create(std::move(plan), std::move(device)));
+  return std::unique_ptr<Session>(new Session(std::move(executor)));
+}
+
+Status Session::loadParameters(const Checkpoint &checkpoint) {
+  std::vector<HostState> sources;
+  for (const State &state : plan().states)
+    if (state.kind == StateKind::Parameter)
+      sources.push_back({state.name, state.dtype, state.shape, state.source, nullptr});
+  SY_RETURN_IF_ERROR(checkExtra(checkpoint, sources));
+
+  std::vector<std::byte> staging;
+  for (size_t index = 0; index < plan().states.size(); ++index) {
+    const State &state = plan().states[index];
+    int64_t width = kernels::byteSize(state.dtype);
+    auto count = static_cast<int64_t>(bytesOf(state)) / width;
+    bool isLoaded = state.kind == StateKind::Parameter || state.kind == StateKind::Master;
+    for (int64_t begin = 0; begin < count; begin += kStagingElements) {
+      int64_t end = std::min(count, begin + kStagingElements);
+      staging.assign((end - begin) * width, std::byte{0});
+      if (isLoaded)
+        SY_RETURN_IF_ERROR(
+            loadElements(checkpoint, {state.name, state.dtype, state.shape, state.source, nullptr},
+                         begin, end, staging));
+      SY_RETURN_IF_ERROR(executor_->writeState(index, begin * width, staging));
+    }
+  }
+  return {};
+}
+
+PassLimits Session::passLimits() const {
+  PassLimits limits;
+  for (const Symbol &symbol : plan().symbols) {
+    if (symbol.name == "T")
+      limits.tokens = symbol.bound;
+    else if (symbol.name == "S")
+      limits.segments = symbol.bound;
+    else if (symbol.name == "M")
+      limits.microBatches = symbol.bound;
+  }
+  return limits;
+}
+
+LossNormalization Session::lossNormalization() const {
+  return plan().training.lossNormalization == "global" ? LossNormalization::Global
+                                                       : LossNormalization::MicroBatch;
+}
+
+Result<std::shared_ptr<const Binding>> Session::bindAt(const char *program, int64_t bucket) {
+  for (size_t i = 0; i < symbolValues_.size(); ++i) {
+    const Symbol &symbol = plan().symbols[i];
+    symbolValues_[i] = symbol.name == "T" ? bucket : symbol.bound;
+  }
+  return executor_->bind(program, symbolValues_);
+}
+
+Status Session::setBatch(const Binding &binding, bool forLoss) {
+  auto ints = [&](const char *port, const std::vector<int32_t> &values) {
+    return executor_->setInput<int32_t>(binding, port, values);
+  };
+  SY_RETURN_IF_ERROR(ints("input_ids", batch_.inputIds));
+  SY_RETURN_IF_ERROR(ints("position_ids", batch_.positionIds));
+  SY_RETURN_IF_ERROR(ints("cu_seqlens", batch_.cuSeqlens));
+  SY_RETURN_IF_ERROR(ints("micro_batch_ids", batch_.microBatchIds));
+  if (!forLoss)
+    return {};
+  SY_RETURN_IF_ERROR(ints("labels", batch_.labels));
+  SY_RETURN_IF_ERROR(executor_->setInput<float>(binding, "loss_weights", batch_.lossWeights));
+  return executor_->setInput<float>(binding, "aux_weights", batch_.auxWeights);
+}
+
+Result<const StepSums *> Session::runPasses(const char *program, const PassFiller &filler) {
+  SY_ASSIGN_OR_RETURN(std::shared_ptr<const Binding> binding, bindAt(program, filler.bucket()));
+  sums_.loss = sums_.auxLoss = 0;
+  std::ranges::fill(sums_.expertCounts, 0.0);
+  for (int64_t pass = 0; pass < filler.numPasses(); ++pass) {
+    filler.fill(0, pass, batch_);
+    SY_RETURN_IF_ERROR(setBatch(*binding, true));
+    SY_RETURN_IF_ERROR(executor_->run(*binding));
+    SY_ASSIGN_OR_RETURN(float loss, executor_->getScalar<float>(*binding, "loss"));
+    SY_ASSIGN_OR_RETURN(float auxLoss, executor_->getScalar<float>(*binding, "aux_loss"));
+    SY_RETURN_IF_ERROR(
+        executor_->getOutput<float>(*binding, "expert_counts", std::span<float>(counts_)));
+    sums_.loss += loss;
+    sums_.auxLoss += auxLoss;
+    for (size_t i = 0; i < counts_.size(); ++i)
+      sums_.expertCounts[i] += counts_[i];
+  }
+  return &sums_;
+}
+
+Result<const StepSums *> Session::accumulate(const PassFiller &filler) {
+  SY_RETURN_IF_ERROR(executor_->zeroGradients());
+  return runPasses("micro_step", filler);
+}
+
+Result<const StepSums *> Session::evaluate(const PassFiller &filler) {
+  return runPasses("evaluate", filler);
+}
+
+Result<UpdateResult> Session::update(const UpdateScalars &scalars) {
+  SY_ASSIGN_OR_RETURN(std::shared_ptr<const Binding> binding, bindAt("optimizer_step", 0));
+  const std::pair<const char *, double> inputs[] = {{"learning_rate", scalars.learningRate},
+                                                    {"beta1", scalars.beta1},
+                                                    {"beta2", scalars.beta2},
+                                                    {"epsilon", scalars.epsilon},
+                                                    {"weight_decay", scalars.weightDecay},
+                                                    {"max_grad_norm", scalars.maxGradNorm},
+                                                    {"step", static_cast<double>(scalars.step)}};
+  for (const auto &[port, value] : inputs)
+    SY_RETURN_IF_ERROR(executor_->setScalar<float>(*binding, port, static_cast<float>(value)));
+  SY_RETURN_IF_ERROR(executor_->run(*binding));
+  SY_ASSIGN_OR_RETURN(float gradNorm, executor_->getScalar<float>(*binding, "grad_norm"));
+  SY_ASSIGN_OR_RETURN(int32_t applied, executor_->getScalar<int32_t>(*binding, "apply"));
+  return UpdateResult{gradNorm, applied != 0};
+}
+
+Status Session::logits(const PassFiller &filler, int64_t pass, int64_t begin, int64_t rows,
+                       std::span<float> out) {
+  if (plan().training.precision != "f32")
+    return Status::invalidInput("the plan's logits are " + plan().training.precision +
+                                "; compile it with --precision f32 to compare them");
+  SY_ASSIGN_OR_RETURN(std::shared_ptr<const Binding> binding, bindAt("logits", filler.bucket()));
+  filler.fill(0, pass, batch_);
+  SY_RETURN_IF_ERROR(setBatch(*binding, false));
+  std::vector<int32_t> rowIds(kLogitRows, static_cast<int32_t>(begin));
+  for (int64_t i = 0; i < rows; ++i)
+    rowIds[i] = static_cast<int32_t>(begin + i);
+  SY_RETURN_IF_ERROR(executor_->setInput<int32_t>(*binding, "rows", rowIds));
+  SY_RETURN_IF_ERROR(executor_->run(*binding));
+  std::vector<float> all(kLogitRows * plan().training.vocabSize);
+  SY_RETURN_IF_ERROR(executor_->getOutput<float>(*binding, "logits", std::span<float>(all)));
+  std::copy_n(all.begin(), rows * plan().training.vocabSize, out.begin());
+  return {};
+}
+
+} // namespace switchyard

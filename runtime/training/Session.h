@@ -1,0 +1,89 @@
+// A plan that is ready to train: its executor, and the schedule of a step over its programs.
+//
+// A step is accumulate() over all passes of a step's batches, then update(). evaluate() and
+// logits() run the same batches forward. States are filled by Weights.h.
+#pragma once
+
+#include "runtime/data/Batches.h"
+#include "runtime/executor/Executor.h"
+#include "runtime/safetensors/Checkpoint.h"
+
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace switchyard {
+
+/// What the passes of one step add up to on this rank.
+struct StepSums {
+  double loss = 0;                  // with the aux term
+  double auxLoss = 0;               // unscaled
+  std::vector<double> expertCounts; // [L, E] slots that were routed to each expert of each layer
+
+  /// The largest expert's load over the mean, of the layer where it is largest; 0 without tokens.
+  double expertLoadMaxOverMean(int64_t numExperts) const;
+};
+
+/// The inputs of optimizer_step.
+struct UpdateScalars {
+  double learningRate = 0;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weightDecay = 0;
+  double maxGradNorm = 0; // 0: no clipping
+  int64_t step = 1;       // counted from 1
+};
+
+struct UpdateResult {
+  double gradNorm = 0;  // before clipping
+  bool applied = false; // false: the norm was not finite and nothing was changed
+};
+
+class Session {
+public:
+  /// `threads` caps the worker threads (0: the plan's number). Fails as Executor::create does.
+  static Result<std::unique_ptr<Session>> create(Plan plan, int threads);
+
+  const Plan &plan() const { return executor_->plan(); }
+  Executor &executor() { return *executor_; }
+
+  /// Fills parameters and masters from `checkpoint`, a buffer of limited size at a time, and zeroes
+  /// the moments. Fails as loadElements and checkExtra (Weights.h).
+  Status loadParameters(const Checkpoint &checkpoint);
+
+  /// The bounds that a PassFiller for this plan takes.
+  PassLimits passLimits() const;
+  LossNormalization lossNormalization() const;
+
+  /// Zeroes the gradients and adds those of every pass that `filler` has dealt. Allocates nothing
+  /// once it has seen the bucket.
+  Result<const StepSums *> accumulate(const PassFiller &filler);
+
+  /// The same sums without gradients.
+  Result<const StepSums *> evaluate(const PassFiller &filler);
+
+  /// Clips and updates with the gradients that are there.
+  Result<UpdateResult> update(const UpdateScalars &scalars);
+
+  /// The logits of tokens [begin, begin + rows) of pass `pass`, rows at most kLogitRows, to `out`
+  /// [rows, vocabulary]. For float32 plans only.
+  Status logits(const PassFiller &filler, int64_t pass, int64_t begin, int64_t rows,
+                std::span<float> out);
+  static constexpr int64_t kLogitRows = 64;
+
+private:
+  explicit Session(std::unique_ptr<Executor> executor);
+
+  Result<std::shared_ptr<const Binding>> bindAt(const char *program, int64_t bucket);
+  Status setBatch(const Binding &binding, bool forLoss);
+  Result<const StepSums *> runPasses(const char *program, const PassFiller &filler);
+
+  std::unique_ptr<Executor> executor_;
+  std::vector<int64_t> symbolValues_; // of the latest binding, in the plan's order
+  PassBatch batch_;
+  StepSums sums_;
+  std::vector<float> counts_;
+};
+
+} // namespace switchyard

@@ -1,0 +1,32 @@
+// The training loop: takes batches, runs steps, reports, saves.
+#pragma once
+
+#include "runtime/core/Log.h"
+#include "runtime/data/Dataset.h"
+#include "runtime/training/Session.h"
+#include "runtime/training/TrainingArguments.h"
+
+#include <atomic>
+
+namespace switchyard {
+
+/// Trains `session`, whose parameters are loaded, on `dataset` as `arguments` say. Writes
+/// metrics.jsonl and checkpoint-N into arguments.outputDir, which exists. When `stop` becomes true
+/// it finishes the step at hand, saves, and returns. Fails if there was none yet, and, naming the
+/// step, on a loss or gradient norm that is not finite: nothing was updated with it.
+Status train(Session &session, const Dataset &dataset, const TrainingArguments &arguments,
+             const std::string &tokenizerFile, const std::atomic<bool> &stop, const Log &log);
+
+/// What evaluate() finds over all records.
+struct Evaluation {
+  double loss = 0;    // cross entropy, mean over labels, without the aux term
+  double auxLoss = 0; // mean over steps
+  int64_t records = 0;
+  int64_t tokens = 0;
+  int64_t labels = 0;
+};
+
+/// The loss of every record of `dataset` once, in batches of the plan's size.
+Result<Evaluation> evaluate(Session &session, const Dataset &dataset);
+
+} // namespace switchyard

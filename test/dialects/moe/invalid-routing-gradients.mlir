@@ -1,0 +1,318 @@
+// RUN: moe-opt %s -verify-diagnostics -split-input-file
+
+// The labelled constraints of the ops of RoutingGradientOps.td, one test each.
+
+func.func @router_grad_c1(%dweights: tensor<4x2xf32>, %dstatistics: tensor<1x2x8xf32>,
+                          %logits: tensor<4x8xf32>, %experts: tensor<4x2xi32>,
+                          %ids: tensor<5xi32>) {
+  // expected-error@+1 {{expects dimension 0 of micro_batch_ids to be T = 4, as dimension 0 of logits is, but it is 5}}
+  %d = moe.router_grad %dweights, %dstatistics, %logits, %experts, %ids top_k 2 score "softmax"
+      : tensor<4x2xf32>, tensor<1x2x8xf32>, tensor<4x8xf32>, tensor<4x2xi32>, tensor<5xi32>
+  return
+}
+
+// -----
+
+func.func @router_grad_c2(%dweights: tensor<4x2xf32>, %dstatistics: tensor<1x2x8xf32>,
+                          %logits: tensor<4x8xf32>, %experts: tensor<4x3xi32>,
+                          %ids: tensor<4xi32>) {
+  // expected-error@+1 {{expects dimension 1 of experts to be 2, but it is 3}}
+  %d = moe.router_grad %dweights, %dstatistics, %logits, %experts, %ids top_k 2 score "softmax"
+      : tensor<4x2xf32>, tensor<1x2x8xf32>, tensor<4x8xf32>, tensor<4x3xi32>, tensor<4xi32>
+  return
+}
+
+// -----
+
+func.func @router_grad_c3(%dweights: tensor<4x2xf32>, %dstatistics: tensor<1x2x9xf32>,
+                          %logits: tensor<4x8xf32>, %experts: tensor<4x2xi32>,
+                          %ids: tensor<4xi32>) {
+  // expected-error@+1 {{expects dimension 2 of dstatistics to be E = 8, as dimension 1 of logits is, but it is 9}}
+  %d = moe.router_grad %dweights, %dstatistics, %logits, %experts, %ids top_k 2 score "softmax"
+      : tensor<4x2xf32>, tensor<1x2x9xf32>, tensor<4x8xf32>, tensor<4x2xi32>, tensor<4xi32>
+  return
+}
+
+// -----
+
+func.func @router_grad_c4(%dweights: tensor<4x2xf32>, %dstatistics: tensor<1x2x8xf32>,
+                          %logits: tensor<4x8xf32>, %experts: tensor<4x2xi32>,
+                          %ids: tensor<4xi32>) {
+  // expected-error@+1 {{failed to verify that all of {logits, dlogits} have same type}}
+  %d = "moe.router_grad"(%dweights, %dstatistics, %logits, %experts, %ids) {top_k = 2, score = "softmax"}
+      : (tensor<4x2xf32>, tensor<1x2x8xf32>, tensor<4x8xf32>, tensor<4x2xi32>, tensor<4xi32>) -> tensor<4x9xf32>
+  return
+}
+
+// -----
+
+func.func @router_grad_c5_top_k(%dweights: tensor<4x9xf32>, %dstatistics: tensor<1x2x8xf32>,
+                                %logits: tensor<4x8xf32>, %experts: tensor<4x9xi32>,
+                                %ids: tensor<4xi32>) {
+  // expected-error@+1 {{expects top_k to be at most the number of experts, 8, but got 9}}
+  %d = moe.router_grad %dweights, %dstatistics, %logits, %experts, %ids top_k 9 score "softmax"
+      : tensor<4x9xf32>, tensor<1x2x8xf32>, tensor<4x8xf32>, tensor<4x9xi32>, tensor<4xi32>
+  return
+}
+
+// -----
+
+func.func @router_grad_c5_score(%dweights: tensor<4x2xf32>, %dstatistics: tensor<1x2x8xf32>,
+                                %logits: tensor<4x8xf32>, %experts: tensor<4x2xi32>,
+                                %ids: tensor<4xi32>) {
+  // expected-error@+1 {{attribute 'score' failed to satisfy constraint: string attribute which is "softmax"}}
+  %d = moe.router_grad %dweights, %dstatistics, %logits, %experts, %ids top_k 2 score "sigmoid"
+      : tensor<4x2xf32>, tensor<1x2x8xf32>, tensor<4x8xf32>, tensor<4x2xi32>, tensor<4xi32>
+  return
+}
+
+// -----
+
+func.func @load_balance_loss_grad_c1(%dloss: tensor<f32>, %aux_weights: tensor<3xf32>) {
+  // expected-error@+1 {{expects the statistics of at least one layer}}
+  %d = "moe.load_balance_loss_grad"(%dloss, %aux_weights) {top_k = 2}
+      : (tensor<f32>, tensor<3xf32>) -> tensor<3x2x8xf32>
+  return
+}
+
+// -----
+
+func.func @load_balance_loss_grad_c2(%dloss: tensor<f32>, %aux_weights: tensor<4xf32>,
+                                     %s0: tensor<3x2x8xf32>, %s1: tensor<3x2x8xf32>) {
+  // expected-error@+1 {{expects dimension 0 of statistics 0 to be M = 4, as dimension 0 of aux_weights is, but it is 3}}
+  %d = moe.load_balance_loss_grad %dloss, %aux_weights, %s0, %s1 top_k 2
+      : tensor<f32>, tensor<4xf32>, tensor<3x2x8xf32>, tensor<3x2x8xf32>
+  return
+}
+
+// -----
+
+func.func @load_balance_loss_grad_c3(%dloss: tensor<f32>, %aux_weights: tensor<3xf32>,
+                                     %s0: tensor<3x2x8xf32>, %s1: tensor<3x2x4xf32>) {
+  // expected-error@+1 {{expects dimension 2 of statistics 1 to be E = 8, as dimension 2 of statistics 0 is, but it is 4}}
+  %d = moe.load_balance_loss_grad %dloss, %aux_weights, %s0, %s1 top_k 2
+      : tensor<f32>, tensor<3xf32>, tensor<3x2x8xf32>, tensor<3x2x4xf32>
+  return
+}
+
+// -----
+
+func.func @load_balance_loss_grad_c4(%dloss: tensor<f32>, %aux_weights: tensor<3xf32>,
+                                     %s0: tensor<3x2x8xf32>, %s1: tensor<3x2x8xf32>) {
+  // expected-error@+2 {{inferred type(s) 'tensor<3x2x8xf32>' are incompatible with return type(s) of operation 'tensor<3x2x4xf32>'}}
+  // expected-error@+1 {{failed to infer returned types}}
+  %d = "moe.load_balance_loss_grad"(%dloss, %aux_weights, %s0, %s1) {top_k = 2}
+      : (tensor<f32>, tensor<3xf32>, tensor<3x2x8xf32>, tensor<3x2x8xf32>) -> tensor<3x2x4xf32>
+  return
+}
+
+// -----
+
+func.func @load_balance_loss_grad_c5(%dloss: tensor<f32>, %aux_weights: tensor<3xf32>,
+                                     %s0: tensor<3x2x8xf32>, %s1: tensor<3x2x8xf32>) {
+  // expected-error@+1 {{attribute 'top_k' failed to satisfy constraint: 64-bit signless integer attribute in [1, 65536]}}
+  %d = moe.load_balance_loss_grad %dloss, %aux_weights, %s0, %s1 top_k 0
+      : tensor<f32>, tensor<3xf32>, tensor<3x2x8xf32>, tensor<3x2x8xf32>
+  return
+}
+
+// -----
+
+func.func @permute_grad_c1(%drows: tensor<4x8xf32>, %row_of_slot: tensor<4x2xi32>) {
+  // expected-error@+1 {{expects dimension 0 of drows to be 8, but it is 4}}
+  %dx = moe.permute_grad %drows, %row_of_slot : tensor<4x8xf32>, tensor<4x2xi32>
+  return
+}
+
+// -----
+
+func.func @permute_grad_c2(%drows: tensor<8x8xf32>, %row_of_slot: tensor<4x2xi32>) {
+  // expected-error@+2 {{inferred type(s) 'tensor<4x8xf32>' are incompatible with return type(s) of operation 'tensor<8x8xf32>'}}
+  // expected-error@+1 {{failed to infer returned types}}
+  %dx = "moe.permute_grad"(%drows, %row_of_slot)
+      : (tensor<8x8xf32>, tensor<4x2xi32>) -> tensor<8x8xf32>
+  return
+}
+
+// -----
+
+func.func @unpermute_grad_c1(%dy: tensor<5x8xf32>, %rows: tensor<8x8xf32>,
+                             %weights: tensor<4x2xf32>, %row_of_slot: tensor<4x2xi32>) {
+  // expected-error@+1 {{expects dimension 0 of dy to be T = 4, as dimension 0 of row_of_slot is, but it is 5}}
+  %drows, %dweights = moe.unpermute_grad %dy, %rows, %weights, %row_of_slot
+      : tensor<5x8xf32>, tensor<8x8xf32>, tensor<4x2xf32>, tensor<4x2xi32>
+  return
+}
+
+// -----
+
+func.func @unpermute_grad_c2(%dy: tensor<4x8xf32>, %rows: tensor<8x8xf32>,
+                             %weights: tensor<4x1xf32>, %row_of_slot: tensor<4x2xi32>) {
+  // expected-error@+1 {{expects dimension 1 of weights to be k = 2, as dimension 1 of row_of_slot is, but it is 1}}
+  %drows, %dweights = moe.unpermute_grad %dy, %rows, %weights, %row_of_slot
+      : tensor<4x8xf32>, tensor<8x8xf32>, tensor<4x1xf32>, tensor<4x2xi32>
+  return
+}
+
+// -----
+
+func.func @unpermute_grad_c3(%dy: tensor<4x8xf32>, %rows: tensor<4x8xf32>,
+                             %weights: tensor<4x2xf32>, %row_of_slot: tensor<4x2xi32>) {
+  // expected-error@+1 {{expects dimension 0 of rows to be 8, but it is 4}}
+  %drows, %dweights = moe.unpermute_grad %dy, %rows, %weights, %row_of_slot
+      : tensor<4x8xf32>, tensor<4x8xf32>, tensor<4x2xf32>, tensor<4x2xi32>
+  return
+}
+
+// -----
+
+func.func @unpermute_grad_c4(%dy: tensor<4x8xf32>, %rows: tensor<8x9xf32>,
+                             %weights: tensor<4x2xf32>, %row_of_slot: tensor<4x2xi32>) {
+  // expected-error@+1 {{expects dimension 1 of rows to be D = 8, as dimension 1 of dy is, but it is 9}}
+  %drows, %dweights = moe.unpermute_grad %dy, %rows, %weights, %row_of_slot
+      : tensor<4x8xf32>, tensor<8x9xf32>, tensor<4x2xf32>, tensor<4x2xi32>
+  return
+}
+
+// -----
+
+func.func @unpermute_grad_c5(%dy: tensor<4x8xbf16>, %rows: tensor<8x8xf32>,
+                             %weights: tensor<4x2xf32>, %row_of_slot: tensor<4x2xi32>) {
+  // expected-error@+1 {{failed to verify that all of {dy, rows} have same element type}}
+  %drows, %dweights = moe.unpermute_grad %dy, %rows, %weights, %row_of_slot
+      : tensor<4x8xbf16>, tensor<8x8xf32>, tensor<4x2xf32>, tensor<4x2xi32>
+  return
+}
+
+// -----
+
+func.func @unpermute_grad_c6_drows(%dy: tensor<4x8xf32>, %rows: tensor<8x8xf32>,
+                                   %weights: tensor<4x2xf32>, %row_of_slot: tensor<4x2xi32>) {
+  // expected-error@+1 {{failed to verify that all of {rows, drows} have same type}}
+  %drows, %dweights = "moe.unpermute_grad"(%dy, %rows, %weights, %row_of_slot)
+      : (tensor<4x8xf32>, tensor<8x8xf32>, tensor<4x2xf32>, tensor<4x2xi32>) -> (tensor<4x8xf32>, tensor<4x2xf32>)
+  return
+}
+
+// -----
+
+func.func @unpermute_grad_c6_dweights(%dy: tensor<4x8xf32>, %rows: tensor<8x8xf32>,
+                                      %weights: tensor<4x2xf32>, %row_of_slot: tensor<4x2xi32>) {
+  // expected-error@+1 {{failed to verify that all of {weights, dweights} have same type}}
+  %drows, %dweights = "moe.unpermute_grad"(%dy, %rows, %weights, %row_of_slot)
+      : (tensor<4x8xf32>, tensor<8x8xf32>, tensor<4x2xf32>, tensor<4x2xi32>) -> (tensor<8x8xf32>, tensor<4x1xf32>)
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_c1(%dy: tensor<4x6xf32>, %w: tensor<3x5x8xf32>,
+                                 %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{expects dimension 1 of w to be N = 6, as dimension 1 of dy is, but it is 5}}
+  %dx = moe.grouped_gemm_dgrad %dy, %w, %group_sizes
+      : tensor<4x6xf32>, tensor<3x5x8xf32>, tensor<3xi32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_c2(%dy: tensor<4x6xf32>, %w: tensor<3x6x8xf32>,
+                                 %group_sizes: tensor<4xi32>) {
+  // expected-error@+1 {{expects dimension 0 of group_sizes to be E = 3, as dimension 0 of w is, but it is 4}}
+  %dx = moe.grouped_gemm_dgrad %dy, %w, %group_sizes
+      : tensor<4x6xf32>, tensor<3x6x8xf32>, tensor<4xi32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_c3(%dy: tensor<4x6xf32>, %w: tensor<3x6x8xbf16>,
+                                 %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{failed to verify that all of {dy, w} have same element type}}
+  %dx = moe.grouped_gemm_dgrad %dy, %w, %group_sizes
+      : tensor<4x6xf32>, tensor<3x6x8xbf16>, tensor<3xi32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_c4(%dy: tensor<4x6xf32>, %w: tensor<3x6x8xf32>,
+                                 %group_sizes: tensor<3xi32>) {
+  // expected-error@+2 {{inferred type(s) 'tensor<4x8xf32>' are incompatible with return type(s) of operation 'tensor<4x6xf32>'}}
+  // expected-error@+1 {{failed to infer returned types}}
+  %dx = "moe.grouped_gemm_dgrad"(%dy, %w, %group_sizes)
+      : (tensor<4x6xf32>, tensor<3x6x8xf32>, tensor<3xi32>) -> tensor<4x6xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_c1(%dy: tensor<4x6xbf16>, %x: tensor<5x8xbf16>,
+                                 %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{expects dimension 0 of x to be R = 4, as dimension 0 of dy is, but it is 5}}
+  %dw = moe.grouped_gemm_wgrad %dy, %x, %group_sizes
+      : tensor<4x6xbf16>, tensor<5x8xbf16>, tensor<3xi32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_c2(%dy: tensor<4x6xbf16>, %x: tensor<4x8xf32>,
+                                 %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{failed to verify that all of {dy, x} have same element type}}
+  %dw = moe.grouped_gemm_wgrad %dy, %x, %group_sizes
+      : tensor<4x6xbf16>, tensor<4x8xf32>, tensor<3xi32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_c3(%dy: tensor<4x6xbf16>, %x: tensor<4x8xbf16>,
+                                 %group_sizes: tensor<3xi32>) {
+  // expected-error@+2 {{inferred type(s) 'tensor<3x6x8xf32>' are incompatible with return type(s) of operation 'tensor<3x8x6xf32>'}}
+  // expected-error@+1 {{failed to infer returned types}}
+  %dw = "moe.grouped_gemm_wgrad"(%dy, %x, %group_sizes)
+      : (tensor<4x6xbf16>, tensor<4x8xbf16>, tensor<3xi32>) -> tensor<3x8x6xf32>
+  return
+}
+
+// -----
+
+func.func @gated_activation_grad_c1(%dy: tensor<4x4xf32>, %gate_up: tensor<5x8xf32>) {
+  // expected-error@+1 {{expects dimension 0 of gate_up to be R = 4, as dimension 0 of dy is, but it is 5}}
+  %d = moe.gated_activation_grad %dy, %gate_up activation "silu" : tensor<4x4xf32>, tensor<5x8xf32>
+  return
+}
+
+// -----
+
+func.func @gated_activation_grad_c2(%dy: tensor<4x4xf32>, %gate_up: tensor<4x6xf32>) {
+  // expected-error@+1 {{expects dimension 1 of gate_up to be 8, but it is 6}}
+  %d = moe.gated_activation_grad %dy, %gate_up activation "silu" : tensor<4x4xf32>, tensor<4x6xf32>
+  return
+}
+
+// -----
+
+func.func @gated_activation_grad_c3(%dy: tensor<4x4xf32>, %gate_up: tensor<4x8xbf16>) {
+  // expected-error@+1 {{failed to verify that all of {dy, gate_up} have same element type}}
+  %d = moe.gated_activation_grad %dy, %gate_up activation "silu" : tensor<4x4xf32>, tensor<4x8xbf16>
+  return
+}
+
+// -----
+
+func.func @gated_activation_grad_c4(%dy: tensor<4x4xf32>, %gate_up: tensor<4x8xf32>) {
+  // expected-error@+1 {{failed to verify that all of {gate_up, dgate_up} have same type}}
+  %d = "moe.gated_activation_grad"(%dy, %gate_up) {activation = "silu"}
+      : (tensor<4x4xf32>, tensor<4x8xf32>) -> tensor<4x4xf32>
+  return
+}
+
+// -----
+
+func.func @gated_activation_grad_c5(%dy: tensor<4x4xf32>, %gate_up: tensor<4x8xf32>) {
+  // expected-error@+1 {{attribute 'activation' failed to satisfy constraint: string attribute which is "silu"}}
+  %d = moe.gated_activation_grad %dy, %gate_up activation "relu" : tensor<4x4xf32>, tensor<4x8xf32>
+  return
+}

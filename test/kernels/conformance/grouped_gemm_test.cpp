@@ -1,0 +1,146 @@
+// grouped_gemm, grouped_gemm_dgrad, grouped_gemm_wgrad against float64.
+#include "test/kernels/conformance/Conformance.h"
+
+#include <algorithm>
+#include <gtest/gtest.h>
+
+namespace switchyard::kernels::conformance {
+namespace {
+
+/// Calls body(expert, row) for the rows of all groups.
+template <typename Body>
+void forEachRow(const Array &sizes, const Body &body) {
+  int64_t row = 0;
+  for (int64_t expert = 0; expert < sizes.count(); ++expert)
+    for (int64_t i = 0; i < static_cast<int64_t>(sizes.values[expert]); ++i)
+      body(expert, row++);
+}
+
+double &element(Array &w, int64_t expert, int64_t n, int64_t k) {
+  return w.values[(expert * w.dims[1] + n) * w.dims[2] + k];
+}
+
+void groupedGemm(std::vector<Array> &o) {
+  Array &x = o[0], &w = o[1], &y = o[3];
+  forEachRow(o[2], [&](int64_t expert, int64_t row) {
+    for (int64_t n = 0; n < w.dims[1]; ++n)
+      for (int64_t k = 0; k < w.dims[2]; ++k)
+        y.at(row, n) += x.at(row, k) * element(w, expert, n, k);
+  });
+}
+
+void groupedGemmDgrad(std::vector<Array> &o) {
+  Array &dy = o[0], &w = o[1], &dx = o[3];
+  forEachRow(o[2], [&](int64_t expert, int64_t row) {
+    for (int64_t n = 0; n < w.dims[1]; ++n)
+      for (int64_t k = 0; k < w.dims[2]; ++k)
+        dx.at(row, k) += dy.at(row, n) * element(w, expert, n, k);
+  });
+}
+
+void groupedGemmWgrad(std::vector<Array> &o) {
+  Array &dy = o[0], &x = o[1], &dw = o[3];
+  forEachRow(o[2], [&](int64_t expert, int64_t row) {
+    for (int64_t n = 0; n < dw.dims[1]; ++n)
+      for (int64_t k = 0; k < dw.dims[2]; ++k)
+        element(dw, expert, n, k) += dy.at(row, n) * x.at(row, k);
+  });
+}
+
+struct Routing {
+  int64_t rows, n, k;
+  std::vector<double> sizes;
+};
+
+class GroupedGemmTest : public testing::TestWithParam<std::tuple<DType, Routing>> {
+protected:
+  DType dtype() const { return std::get<0>(GetParam()); }
+  const Routing &routing() const { return std::get<1>(GetParam()); }
+  Array random(std::vector<int64_t> dims) { return uniform(random_, dtype(), std::move(dims)); }
+  int64_t experts() const { return static_cast<int64_t>(routing().sizes.size()); }
+  Array sizes() const { return arrayOf(DType::I32, {experts()}, routing().sizes); }
+
+  Random random_{13};
+};
+
+TEST_P(GroupedGemmTest, Forward) {
+  const auto &[rows, n, k, unused] = routing();
+  expectConforms(
+      {"grouped_gemm",
+       {random({rows, k}), random({experts(), n, k}), sizes(), Array(dtype(), {rows, n})}},
+      groupedGemm);
+}
+
+TEST_P(GroupedGemmTest, ByData) {
+  const auto &[rows, n, k, unused] = routing();
+  expectConforms(
+      {"grouped_gemm_dgrad",
+       {random({rows, n}), random({experts(), n, k}), sizes(), Array(dtype(), {rows, k})}},
+      groupedGemmDgrad);
+}
+
+TEST_P(GroupedGemmTest, ByWeight) {
+  const auto &[rows, n, k, unused] = routing();
+  expectConforms(
+      {"grouped_gemm_wgrad",
+       {random({rows, n}), random({rows, k}), sizes(), Array(DType::F32, {experts(), n, k})}},
+      groupedGemmWgrad);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Routings, GroupedGemmTest,
+    testing::Combine(
+        testing::Values(DType::F32, DType::BF16),
+        testing::Values(Routing{0, 8, 8, {0, 0, 0}},           // T = 0
+                        Routing{2, 16, 8, {0, 1, 0, 1}},       // T = 1, k = 2
+                        Routing{300, 24, 40, {0, 0, 300, 0}},  // one expert takes all
+                        Routing{201, 17, 33, {5, 0, 63, 133}}, // odd sizes, an empty expert
+                        Routing{290, 72, 20, {128, 64, 8, 7}}, // rows past the last group
+                        Routing{64, 8, 16, {0, 0}},            // only rows past the last group
+                        Routing{40, 5, 3, {1, 2, 3, 4, 5, 6, 7, 8}},
+                        Routing{520, 130, 64, {199, 321}})));
+
+TEST(GroupedGemm, SizesThatAreNoSizesStayInsideTheRows) {
+  Random random(17);
+  Call call{"grouped_gemm",
+            {uniform(random, DType::F32, {10, 4}), uniform(random, DType::F32, {3, 6, 4}),
+             arrayOf(DType::I32, {3}, {-5, 7, 2000000000}), Array(DType::F32, {10, 6})}};
+  expectConforms(call, [](std::vector<Array> &o) {
+    o[2] = arrayOf(DType::I32, {3}, {0, 7, 3});
+    groupedGemm(o);
+  });
+}
+
+TEST(GroupedGemm, EveryGroupSizeIsPrepared) {
+  Random random(19);
+  for (int64_t rows = 0; rows <= 270; ++rows) {
+    Call call{"grouped_gemm",
+              {uniform(random, DType::F32, {270, 4}), uniform(random, DType::F32, {2, 3, 4}),
+               arrayOf(DType::I32, {2}, {static_cast<double>(rows), 270.0 - rows}),
+               Array(DType::F32, {270, 3})}};
+    expectConforms(call, groupedGemm, {.threads = {1}});
+  }
+}
+
+TEST(GroupedGemmReference, GradientsAgreeWithFiniteDifferences) {
+  Random random(23);
+  Array sizes = arrayOf(DType::I32, {3}, {2, 0, 3});
+  std::vector<Array> forward = {uniform(random, DType::F32, {6, 4}),
+                                uniform(random, DType::F32, {3, 5, 4}), sizes,
+                                Array(DType::F32, {6, 5})};
+  Array dy = uniform(random, DType::F32, {6, 5});
+  auto loss = [&] {
+    std::fill(forward[3].values.begin(), forward[3].values.end(), 0.0);
+    groupedGemm(forward);
+    return dot(forward[3], dy);
+  };
+  std::vector<Array> byData = {dy, forward[1], sizes, Array(DType::F32, {6, 4})};
+  groupedGemmDgrad(byData);
+  expectGradient(random, loss, forward[0], byData[3]);
+  std::vector<Array> byWeight = {dy, forward[0], sizes, Array(DType::F32, {3, 5, 4})};
+  groupedGemmWgrad(byWeight);
+  expectGradient(random, loss, forward[1], byWeight[3]);
+}
+
+} // namespace
+} // namespace switchyard::kernels::conformance

@@ -1,0 +1,61 @@
+#include "runtime/plan/Inspect.h"
+
+#include "test/runtime/plan/TinyPlan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+namespace switchyard {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(Inspect, PrintsBytesWithThreeDigits) {
+  EXPECT_EQ(humanBytes(0), "0 B");
+  EXPECT_EQ(humanBytes(1023), "1023 B");
+  EXPECT_EQ(humanBytes(1024), "1.00 KiB");
+  EXPECT_EQ(humanBytes(10 * 1024), "10.0 KiB");
+  EXPECT_EQ(humanBytes(1048575), "1.00 MiB");
+  EXPECT_EQ(humanBytes(uint64_t{123} << 30), "123 GiB");
+  EXPECT_EQ(humanBytes(uint64_t{1} << 50), "1.00 PiB");
+}
+
+TEST(Inspect, PrintsEachPart) {
+  Plan plan = test::tinyPlan();
+  plan.states[1].source = stackSource(
+      "e", 0, 12,
+      concatSource({leafSource("model.layers.0.block_sparse_moe.experts.{e}.w1.weight"),
+                    leafSource("model.layers.0.block_sparse_moe.experts.{e}.w3.weight")}));
+  std::string text = inspect(plan);
+  for (const char *part : {
+           "  model         mixtral, 192 parameters, 192 active per token\n"
+           "                1 layer, 4 experts, top 2, vocabulary 12\n",
+           "  target        cpu, 2 threads, 1 rank\n",
+           "  T  <= 40  tokens of a pass\n",
+           "  state        4.00 KiB      4,096\n    parameter     768 B        768\n",
+           "  comm              0 B          0\n",
+           "Program optimizer_step: 6 instructions, 9.00 KiB transient\n",
+           "  inputs   aux_weights f32[M], cu_seqlens i32[S+1], input_ids i32[T],",
+           "  outputs  loss f32[], aux_loss f32[], expert_counts f32[1, 4]\n",
+           "  kernels  2 adamw, 1 clip, 1 sum, 2 sum_of_squares\n",
+           "  embed  f32  12 x 8  384 B  decay\n"
+           "  head   f32  12 x 8  384 B  decay\n"
+           "      = stack(e=0..11: concat(model.layers.0.block_sparse_moe.experts.{e}.w1.weight,\n"
+           "        model.layers.0.block_sparse_moe.experts.{e}.w3.weight))\n",
+       })
+    EXPECT_THAT(text, HasSubstr(part));
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);)
+    EXPECT_LE(line.size(), 100u) << line;
+}
+
+TEST(Inspect, SumsUpInOneLine) {
+  Plan plan = test::tinyPlan();
+  plan.peakBytes = 3 << 20;
+  EXPECT_EQ(summary(plan), "4 programs, 23 instructions, peak 3.00 MiB (3,145,728 bytes)");
+}
+
+} // namespace
+} // namespace switchyard

@@ -1,0 +1,123 @@
+#include "tools/moe-compile/Compile.h"
+
+#include "compiler/emit/Emit.h"
+#include "dialects/moe/MoE.h"
+#include "dialects/plan/Plan.h"
+#include "runtime/plan/PlanFile.h"
+#include "runtime/plan/Verify.h"
+#include "tools/common/MlirOutput.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/MLIRContext.h"
+#include "mlir/Pass/PassManager.h"
+
+#include <iostream>
+
+using namespace mlir;
+
+namespace switchyard {
+
+namespace {
+
+std::string sizeText(uint64_t bytes) {
+  const char *units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB"};
+  double value = static_cast<double>(bytes);
+  int unit = 0;
+  for (; value >= 1024 && unit < 5; ++unit)
+    value /= 1024;
+  char text[32];
+  std::snprintf(text, sizeof text, unit ? "%.2f %s" : "%.0f %s", value, units[unit]);
+  return text;
+}
+
+Status checkArguments(const CompileArguments &arguments, const compiler::PipelineOptions &options) {
+  const std::string &emit = arguments.emit;
+  if (emit == "dist")
+    return Status::usage("--emit: dist is not in this version, which compiles for one rank; "
+                         "expected moe, plan or flatbuffer");
+  if (emit != "moe" && emit != "plan" && emit != "flatbuffer")
+    return Status::usage("--emit: found \"" + emit + "\", expected moe, plan or flatbuffer");
+  if (emit == "flatbuffer" && arguments.output.empty())
+    return Status::usage("-o is missing: which file to write the plan to");
+  const std::string &stage = arguments.printAfter;
+  if (!stage.empty() && stage != "import" &&
+      !llvm::is_contained(compiler::kStages, llvm::StringRef(stage)))
+    return Status::usage("--print-after: no stage is called \"" + stage +
+                         "\"; the stages are import, " + compiler::stageList());
+  Status status = compiler::checkOptions(options);
+  return status.ok() ? status : Status(status.code(), "--" + status.message());
+}
+
+/// A refusal to fit is its own exit code; every other stage fails only on a fault of ours.
+StatusCode codeOfStage(llvm::StringRef stage) {
+  return stage == "verify-memory" || stage == "assign-addresses" ? StatusCode::DoesNotFit
+                                                                 : StatusCode::Failed;
+}
+
+Status runStages(ModuleOp module, const CompileArguments &arguments,
+                 const compiler::PipelineOptions &options) {
+  for (llvm::StringRef stage : compiler::kStages) {
+    DiagnosticCollector diagnostics(*module.getContext());
+    PassManager manager(module.getContext());
+    compiler::addStage(manager, stage, options);
+    if (failed(manager.run(module)))
+      return Status(codeOfStage(stage),
+                    arguments.modelDirectory + ": " +
+                        diagnostics.firstError("the stage " + stage.str() + " failed"));
+    if (stage == arguments.printAfter)
+      SY_RETURN_IF_ERROR(writeModule(module, "-"));
+  }
+  return {};
+}
+
+void printSummary(const Plan &plan, const CompileArguments &arguments) {
+  std::cout << arguments.output << ": " << plan.training.modelType << ", "
+            << plan.training.precision << ", programs";
+  for (const Program &program : plan.programs)
+    std::cout << (&program == plan.programs.data() ? " " : ", ") << program.name << " ("
+              << program.instructions.size() << ")";
+  std::cout << "\n  one pass holds";
+  for (const Symbol &symbol : plan.symbols)
+    std::cout << (&symbol == plan.symbols.data() ? " " : ", ") << symbol.name << " = "
+              << symbol.bound;
+  std::cout << "\n  peak memory " << sizeText(plan.peakBytes) << ": state "
+            << sizeText(plan.arenaBytes[0]) << ", io " << sizeText(plan.arenaBytes[1]) << ", comm "
+            << sizeText(plan.arenaBytes[2]) << ", transient " << sizeText(plan.arenaBytes[3])
+            << "\n";
+  const int64_t usable = compiler::usableMemory();
+  if (!arguments.memory && plan.peakBytes > static_cast<uint64_t>(usable))
+    std::cout << "  that is more than three quarters of this machine's memory (" << sizeText(usable)
+              << ")\n";
+}
+
+} // namespace
+
+Status compileModel(const CompileArguments &arguments) {
+  compiler::PipelineOptions options;
+  options.target = arguments.target;
+  options.threads = arguments.threads;
+  options.memory = arguments.memory;
+  SY_RETURN_IF_ERROR(checkArguments(arguments, options));
+
+  MLIRContext context(MLIRContext::Threading::DISABLED);
+  context.loadDialect<func::FuncDialect, moe::MoEDialect, plan::PlanDialect>();
+  SY_ASSIGN_OR_RETURN(
+      OwningOpRef<ModuleOp> module,
+      compiler::importModel(arguments.modelDirectory, arguments.importOptions, context));
+  const std::string textOutput = arguments.output.empty() ? "-" : arguments.output;
+  if (arguments.printAfter == "import")
+    SY_RETURN_IF_ERROR(writeModule(*module, "-"));
+  if (arguments.emit == "moe")
+    return writeModule(*module, textOutput);
+
+  SY_RETURN_IF_ERROR(runStages(*module, arguments, options));
+  SY_ASSIGN_OR_RETURN(const Plan plan, compiler::emitPlan(*module));
+  SY_RETURN_IF_ERROR(verify(plan).within("the plan that was made"));
+  if (arguments.emit == "plan")
+    return writeModule(*module, textOutput);
+  SY_RETURN_IF_ERROR(writePlan(plan, arguments.output));
+  printSummary(plan, arguments);
+  return {};
+}
+
+} // namespace switchyard

@@ -1,0 +1,26 @@
+// What moe-compile does once its flags are read.
+#pragma once
+
+#include "compiler/pipeline/Pipeline.h"
+#include "tools/common/ImportFlags.h"
+
+#include <string>
+
+namespace switchyard {
+
+struct CompileArguments {
+  std::string modelDirectory;
+  std::string output;              // "": standard output, for --emit moe and plan
+  std::string emit = "flatbuffer"; // moe, plan, flatbuffer
+  std::string printAfter;          // a stage, import, or ""
+  std::string target = "cpu";
+  int64_t threads = 1;
+  int64_t memory = 0; // bytes; 0: not given
+  compiler::ImportOptions importOptions;
+};
+
+/// Imports, runs the stages one by one, emits, verifies what is to be written as the loader would,
+/// and writes it by an atomic rename: after a failure there is no output file.
+Status compileModel(const CompileArguments &arguments);
+
+} // namespace switchyard

@@ -1,0 +1,37 @@
+// moe-plan: looks into a plan file. `inspect` prints it, `verify` says whether it may be executed.
+
+#include "runtime/plan/Inspect.h"
+#include "runtime/plan/PlanFile.h"
+#include "runtime/plan/Verify.h"
+#include "tools/common/CommandLine.h"
+
+#include <iostream>
+
+using namespace switchyard;
+
+static Result<Plan> loadVerified(const std::string &path) {
+  SY_ASSIGN_OR_RETURN(Plan plan, load(path));
+  SY_RETURN_IF_ERROR(verify(plan).within(path));
+  return plan;
+}
+
+// NOLINTNEXTLINE(bugprone-exception-escape): only wrongly declared commands throw
+int main(int argc, char **argv) {
+  CLI::App app("Looks into a plan file, which moe-compile writes and moe-run executes.");
+  app.require_subcommand(1);
+  std::string path;
+  CLI::App *inspectCommand =
+      app.add_subcommand("inspect", "Print its target, memory, programs and parameters");
+  CLI::App *verifyCommand =
+      app.add_subcommand("verify", "Check that it is safe to execute, as moe-run does");
+  for (CLI::App *command : {inspectCommand, verifyCommand})
+    command->add_option("FILE", path, "The plan")->required();
+  return runCommand("moe-plan", app, argc, argv, [&]() -> Status {
+    SY_ASSIGN_OR_RETURN(Plan plan, loadVerified(path));
+    if (inspectCommand->parsed())
+      std::cout << inspect(plan);
+    else
+      std::cout << path << ": valid: " << summary(plan) << "\n";
+    return {};
+  });
+}
