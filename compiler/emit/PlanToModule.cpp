@@ -160,7 +160,9 @@ OwningOpRef<ModuleOp> ModuleBuilder::run() {
   builder_.setInsertionPointToStart(module->getBody());
   for (const Symbol &symbol : plan_.symbols)
     moe::SymbolOp::create(builder_, location_, builder_.getStringAttr(symbol.name),
-                          builder_.getI64IntegerAttr(symbol.bound), IntegerAttr());
+                          builder_.getI64IntegerAttr(symbol.bound), IntegerAttr(),
+                          symbol.rowsPerToken > 0 ? builder_.getF64FloatAttr(symbol.rowsPerToken)
+                                                  : FloatAttr());
   for (const State &state : plan_.states)
     addState(state);
   for (const Program &program : plan_.programs)

@@ -26,6 +26,13 @@ static void visitFields(TrainingT &training, Text &fingerprint, Visit &&visit) {
   visit("packing", training.packing);
 }
 
+/// The same for those that a module may leave out, for their defaults.
+template <typename TrainingT, typename Visit>
+static void visitOptionalFields(TrainingT &training, Visit &&visit) {
+  visit("aux_loss_scope", training.auxLossScope);
+  visit("sync_each_batch", training.syncEachBatch);
+}
+
 namespace {
 
 struct Reader {
@@ -77,13 +84,16 @@ struct Writer {
 std::string readTraining(DictionaryAttr dictionary, Training &training, std::string &fingerprint) {
   Reader reader{dictionary, {}};
   visitFields(training, fingerprint, reader);
-  return reader.missing;
+  std::string missing = reader.missing;
+  visitOptionalFields(training, reader);
+  return missing;
 }
 
 DictionaryAttr writeTraining(const Training &training, const std::string &fingerprint,
                              MLIRContext *context) {
   Writer writer{Builder(context), {}};
   visitFields(training, fingerprint, writer);
+  visitOptionalFields(training, writer);
   return writer.builder.getDictionaryAttr(writer.fields);
 }
 

@@ -33,6 +33,8 @@ struct ImportOptions {
   double routerAuxLossCoef = -1;            // < 0: as the config says
   std::string lossNormalization = "global"; // or "micro_batch"
   std::string weightDecayScope = "hf";      // or "all"
+  std::string auxLossScope = "micro_batch"; // or "pass": over all ranks' tokens of one pass
+  bool syncEachBatch = true; // reduce gradients over ranks in each micro_step, not once a step
 };
 
 /// Reads DIR/config.json, checks the weights beside it, and builds the module: symbols, parameters,

@@ -145,13 +145,16 @@ DictionaryAttr ModelBuilder::description(const std::string &fingerprint) {
       integer("gradient_accumulation_steps", options_.gradientAccumulationSteps),
       integer("max_seq_length", options_.maxSeqLength),
       builder_.getNamedAttr("packing", builder_.getBoolAttr(options_.packing)),
+      text("aux_loss_scope", options_.auxLossScope),
+      builder_.getNamedAttr("sync_each_batch", builder_.getBoolAttr(options_.syncEachBatch)),
   });
 }
 
 void ModelBuilder::declareSymbols() {
   auto declare = [&](StringRef name, int64_t bound, int64_t minimum) {
     moe::SymbolOp::create(builder_, loc_, name, bound,
-                          minimum ? builder_.getI64IntegerAttr(minimum) : IntegerAttr());
+                          minimum ? builder_.getI64IntegerAttr(minimum) : IntegerAttr(),
+                          FloatAttr());
   };
   declare("T", bounds_.tokens, bounds_.minimumTokens);
   declare("S", bounds_.segments, 0);

@@ -18,6 +18,14 @@ LogicalResult SymbolOp::verify() {
   if (getMinimum() && (*getMinimum() < 1 || *getMinimum() > getBound()))
     return emitOpError("expects a minimum in [1, ")
            << getBound() << "], the bound, but got " << *getMinimum();
+  // symbol_c4
+  if (std::optional<APFloat> factor = getRowsPerToken()) {
+    if (!factor->isFiniteNonZero() || factor->isNegative())
+      return emitOpError("expects rows_per_token to be positive and finite, but got ")
+             << factor->convertToDouble();
+    if (getMinimum())
+      return emitOpError("has a minimum, but its bound follows that of T");
+  }
   // symbol_c3
   return RowsAttr::verify([&] { return emitOpError(); }, 1, getSymName(), 0);
 }

@@ -11,18 +11,22 @@ def MoE_SymbolOp : MoE_Op<"symbol", [Symbol]> {
   let description = [{
     `#moe.rows` encodings refer to it by name: T, the tokens of a pass; S, its segments; M, its
     micro-batches. A plan certifies its memory at `bound`. Where there is a `minimum`, the bound may
-    be lowered down to it so that the program fits the memory; where there is none it stays.
+    be lowered down to it so that the program fits the memory; where there is none it stays. A
+    symbol with `rows_per_token` follows T: it, and its bound, is that many times T, rounded up.
 
     Constraints:
     - (C1) bound is in [1, 2^40].
     - (C2) minimum, if given, is in [1, bound].
     - (C3) the name is an identifier, as `#moe.rows` asks.
+    - (C4) rows_per_token, if given, is positive and finite, and there is no minimum.
 
     ```mlir
     moe.symbol @T {bound = 32768 : i64, minimum = 2048 : i64}
+    moe.symbol @R {bound = 131072 : i64, rows_per_token = 4.0 : f64}
     ```
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, MoE_I64:$bound, OptionalAttr<MoE_I64>:$minimum);
+  let arguments = (ins SymbolNameAttr:$sym_name, MoE_I64:$bound, OptionalAttr<MoE_I64>:$minimum,
+                       OptionalAttr<F64Attr>:$rows_per_token);
   let assemblyFormat = "$sym_name attr-dict";
   let hasVerifier = 1;
 }

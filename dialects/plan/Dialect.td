@@ -17,7 +17,7 @@ def Plan_Dialect : Dialect {
     plan file hold the same information: `moe-translate` turns one into the other.
   }];
   let cppNamespace = "::switchyard::plan";
-  let dependentDialects = ["::switchyard::moe::MoEDialect"];
+  let dependentDialects = ["::switchyard::moe::MoEDialect", "::switchyard::dist::DistDialect"];
   let useDefaultTypePrinterParser = 1;
   let useDefaultAttributePrinterParser = 1;
 }
@@ -51,6 +51,26 @@ def Plan_BufferType : TypeDef<Plan_Dialect, "Buffer"> {
   let summary = "Memory that holds a tensor, dense and row-major.";
   let parameters = (ins TypeParameter<"::mlir::RankedTensorType", "what it holds">:$tensor);
   let assemblyFormat = "`<` $tensor `>`";
+}
+
+def Plan_EventType : TypeDef<Plan_Dialect, "Event"> {
+  let mnemonic = "event";
+  let summary = "A point in a stream that others can wait for.";
+}
+
+// In the order of runtime/plan/Plan.h's CollectiveKind.
+def Plan_AllGather : I32EnumAttrCase<"AllGather", 0, "all_gather">;
+def Plan_ReduceScatter : I32EnumAttrCase<"ReduceScatter", 1, "reduce_scatter">;
+def Plan_AllReduce : I32EnumAttrCase<"AllReduce", 2, "all_reduce">;
+def Plan_TokenExchange : I32EnumAttrCase<"TokenExchange", 3, "token_exchange">;
+def Plan_TokenReturn : I32EnumAttrCase<"TokenReturn", 4, "token_return">;
+def Plan_CollectiveKind : I32EnumAttr<"CollectiveKind", "What ranks do together",
+    [Plan_AllGather, Plan_ReduceScatter, Plan_AllReduce, Plan_TokenExchange, Plan_TokenReturn]> {
+  let cppNamespace = "::switchyard::plan";
+  let genSpecializedAttr = 0;
+}
+def Plan_CollectiveKindAttr : EnumAttr<Plan_Dialect, Plan_CollectiveKind, "collective_kind"> {
+  let assemblyFormat = "$value";
 }
 
 #endif

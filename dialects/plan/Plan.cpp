@@ -6,6 +6,8 @@
 
 using namespace mlir;
 using namespace switchyard;
+using switchyard::dist::parseAxes;
+using switchyard::dist::printAxes;
 
 #include "dialects/plan/Dialect.cpp.inc"
 #include "dialects/plan/Enums.cpp.inc"
@@ -36,23 +38,24 @@ void plan::ProgramOp::build(OpBuilder &builder, OperationState &state, StringRef
 
 void plan::BufferOp::build(OpBuilder &builder, OperationState &state, RankedTensorType tensor) {
   build(builder, state, BufferType::get(tensor.getContext(), tensor), Arena::Transient,
-        FlatSymbolRefAttr(), PortAttr(), StringAttr(), IntegerAttr());
+        FlatSymbolRefAttr(), PortAttr(), StringAttr(), IntegerAttr(), IntegerAttr());
 }
 
 void plan::BufferOp::build(OpBuilder &builder, OperationState &state, RankedTensorType tensor,
                            FlatSymbolRefAttr symbol) {
   build(builder, state, BufferType::get(tensor.getContext(), tensor), Arena::State, symbol,
-        PortAttr(), StringAttr(), IntegerAttr());
+        PortAttr(), StringAttr(), IntegerAttr(), IntegerAttr());
 }
 
 void plan::BufferOp::build(OpBuilder &builder, OperationState &state, RankedTensorType tensor,
                            Port port, StringRef portName) {
   build(builder, state, BufferType::get(tensor.getContext(), tensor), Arena::Io,
         FlatSymbolRefAttr(), PortAttr::get(tensor.getContext(), port),
-        builder.getStringAttr(portName), IntegerAttr());
+        builder.getStringAttr(portName), IntegerAttr(), IntegerAttr());
 }
 
-/// buffer ::= arena (`@`state | port string)? (`at` integer)? attr-dict `:` tensor-type
+/// buffer ::= arena (`@`state | port string)? (`at` integer)? (`reserve` integer)? attr-dict `:`
+///            tensor-type
 ParseResult plan::BufferOp::parse(OpAsmParser &parser, OperationState &result) {
   Builder &builder = parser.getBuilder();
   FailureOr<Arena> arena = FieldParser<Arena>::parse(parser);
@@ -73,11 +76,13 @@ ParseResult plan::BufferOp::parse(OpAsmParser &parser, OperationState &result) {
     result.addAttribute("port", PortAttr::get(builder.getContext(), *port));
     result.addAttribute("port_name", builder.getStringAttr(name));
   }
-  if (succeeded(parser.parseOptionalKeyword("at"))) {
-    int64_t offset;
-    if (parser.parseInteger(offset))
+  for (auto [keyword, name] : {std::pair("at", "offset"), std::pair("reserve", "reserve")}) {
+    if (failed(parser.parseOptionalKeyword(keyword)))
+      continue;
+    int64_t value;
+    if (parser.parseInteger(value))
       return failure();
-    result.addAttribute("offset", builder.getI64IntegerAttr(offset));
+    result.addAttribute(name, builder.getI64IntegerAttr(value));
   }
   RankedTensorType tensor;
   if (parser.parseOptionalAttrDict(result.attributes) || parser.parseColonType(tensor))
@@ -99,8 +104,10 @@ void plan::BufferOp::print(OpAsmPrinter &printer) {
     printer << ' ' << stringifyPort(*getPort()) << ' ' << getPortNameAttr();
   if (getOffset())
     printer << " at " << *getOffsetValue();
+  if (getReserve())
+    printer << " reserve " << getReserveAttr().getInt();
   printer.printOptionalAttrDict((*this)->getAttrs(),
-                                {"arena", "state", "port", "port_name", "offset"});
+                                {"arena", "state", "port", "port_name", "offset", "reserve"});
   printer << " : " << getTensorType();
 }
 
@@ -118,9 +125,12 @@ LogicalResult plan::BufferOp::verify() {
         (*this)->getParentOp()->getParentOp(), getStateAttr());
     if (!state)
       return emitOpError("names ") << getStateAttr() << ", which is not a moe.state of the module";
-    if (state.getType() != getTensorType())
+    FailureOr<RankedTensorType> local = state.localType();
+    if (failed(local))
+      return failure();
+    if (*local != getTensorType())
       return emitOpError("is of type ")
-             << getTensorType() << ", but " << getStateAttr() << " is of type " << state.getType();
+             << getTensorType() << ", but " << getStateAttr() << " is of type " << *local;
   }
   // buffer_c4
   std::optional<int64_t> offset = getOffsetValue();
@@ -129,6 +139,14 @@ LogicalResult plan::BufferOp::verify() {
            << *offset
            << (getStateAttr() ? ", but a state's buffer has the state's"
                               : ", which is not a multiple of 256 from 0 on");
+  // buffer_c5
+  if (getReserve()) {
+    std::optional<int64_t> elements = dist::elementCount(getTensorType());
+    int64_t reserve = getReserveAttr().getInt();
+    if (!elements || reserve <= *elements || reserve > moe::kMaxExtent)
+      return emitOpError("reserves ")
+             << reserve << " elements, which is not more than those of " << getTensorType();
+  }
   return success();
 }
 
@@ -140,6 +158,14 @@ LogicalResult plan::LaunchOp::verify() {
   auto isShared = [&](Value value) { return uses[value] > 1; };
   if (llvm::any_of(getUpdates(), isShared) || llvm::any_of(getOuts(), isShared))
     return emitOpError("writes a buffer that is also another operand of the launch");
+  return success();
+}
+
+LogicalResult plan::CollectiveOp::verify() {
+  return success();
+}
+
+LogicalResult plan::RepeatOp::verify() {
   return success();
 }
 

@@ -1,7 +1,7 @@
 // The plan dialect: programs of kernel launches over buffers at fixed addresses.
 #pragma once
 
-#include "dialects/moe/MoE.h"
+#include "dialects/dist/Dist.h"
 
 #include "mlir/Bytecode/BytecodeOpInterface.h"
 #include "mlir/IR/Dialect.h"

@@ -131,7 +131,7 @@ std::string headText(const Plan &plan) {
                      std::to_string(training.vocabSize)});
   table.add({"fingerprint", plan.modelFingerprint});
   table.add({"compiler", plan.compilerVersion});
-  table.add({"target", target + ", " + plural(plan.numRanks, "rank")});
+  table.add({"target", target + ", " + plural(plan.mesh.numRanks(), "rank")});
   table.add({"precision", training.precision});
   table.add({"batch", std::to_string(training.perDeviceTrainBatchSize) + " x " +
                           std::to_string(training.gradientAccumulationSteps) +

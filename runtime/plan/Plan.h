@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/signatures/Table.h"
+#include "runtime/plan/Mesh.h"
 #include "runtime/plan/Source.h"
 
 #include <cstdint>
@@ -16,11 +17,12 @@ namespace switchyard {
 using kernels::DType;
 using kernels::Extent;
 
-/// A size that is known when a pass is dealt: T (tokens), S (segments), M (micro-batches). `bound`
-/// is certified.
+/// A size that is known when a pass is dealt: T (tokens), S (segments), M (micro-batches), and
+/// follows T: R (the rows that a token exchange receives at once). `bound` is certified.
 struct Symbol {
   std::string name;
   int64_t bound = 0;
+  double rowsPerToken = 0; // R: it is ceil(rowsPerToken * T), at most the bound; others: 0
 };
 
 /// state: persists over programs, the same addresses in all of them. io: inputs and outputs of
@@ -30,13 +32,16 @@ inline constexpr int kNumArenas = 4;
 
 enum class StateKind : uint8_t { Parameter, Master, Gradient, Moment };
 
-/// Storage that outlives a program. `offset` is in the state arena.
+/// Storage that outlives a program. `shape` is the logical, global one; a rank holds the part that
+/// `sharding` says (Layout.h). `offset` is in the state arena.
 struct State {
   std::string name;
   StateKind kind = StateKind::Parameter;
   DType dtype = DType::F32;
   std::vector<int64_t> shape;
+  Sharding sharding;
   uint64_t offset = 0;
+  int64_t reserve = 0;    // elements that it has room for, where more than its local part's; else 0
   int32_t layer = -1;     // -1: belongs to no layer
   int32_t of = -1;        // Master, Gradient, Moment: the index of its parameter
   bool decay = false;     // Parameter: weight decay applies to it
@@ -45,14 +50,15 @@ struct State {
   Source source;          // Parameter, Master: the HF tensors it is made of
 };
 
-/// Memory that instructions name. `state` >= 0: that state's memory (and `arena`, `offset` are the
-/// state's).
+/// Memory that instructions name. `state` >= 0: that state's memory (and `arena`, `offset`,
+/// `reserve` are the state's).
 struct Buffer {
   DType dtype = DType::F32;
   std::vector<Extent> shape; // at most one symbolic extent, the first
   Arena arena = Arena::Transient;
   uint64_t offset = 0;
   int32_t state = -1;
+  int64_t reserve = 0; // elements that it has room for, where more than its shape's; else 0
 };
 
 /// A launch of the kernel `kernel`: `operands` index the program's buffers, in the signature's
@@ -71,7 +77,60 @@ struct CopyInstruction {
   uint32_t stream = 0;
 };
 
-using Instruction = std::variant<LaunchInstruction, CopyInstruction>;
+/// What ranks do together; the ops of dialects/dist of the same names say what exactly.
+enum class CollectiveKind : uint8_t {
+  AllGather,
+  ReduceScatter,
+  AllReduce,
+  TokenExchange,
+  TokenReturn
+};
+
+/// A collective over the groups along `axes`. Operands index the program's buffers:
+///
+///   AllGather, ReduceScatter, AllReduce  in, out, in, out, ...: one grouped call
+///   TokenExchange                        rows, all_counts, received, group_sizes[, round]
+///   TokenReturn                          rows, all_counts, returned[, round]
+///
+/// `adds`: a TokenReturn adds to `returned` what comes back; else it overwrites it.
+struct CollectiveInstruction {
+  CollectiveKind kind = CollectiveKind::AllGather;
+  AxisSet axes;
+  bool isMax = false; // AllReduce: the maximum, not the sum
+  bool adds = false;
+  std::vector<uint32_t> operands;
+  uint32_t stream = 0;
+};
+
+/// Runs the next `length` instructions (no repeats among them) once for each overflow round of
+/// `allCounts` i32 [n, E] over the groups along `axes`, with the round, from 1, in `round`, an i32
+/// scalar.
+struct RepeatInstruction {
+  uint32_t round = 0;
+  uint32_t allCounts = 0;
+  AxisSet axes;
+  uint32_t length = 0;
+  uint32_t stream = 0;
+};
+
+/// Event `event` (from 0, each recorded once in a program) is behind all that was put on the stream
+/// before.
+struct RecordInstruction {
+  uint32_t event = 0;
+  uint32_t stream = 0;
+};
+
+/// What is put on the stream afterwards starts only behind `event`, which was recorded before.
+struct WaitInstruction {
+  uint32_t event = 0;
+  uint32_t stream = 0;
+};
+
+/// Streams are numbered from 0, which computes. The list's order is one in which instructions may
+/// run one after the other.
+using Instruction = std::variant<LaunchInstruction, CopyInstruction, CollectiveInstruction,
+                                 RepeatInstruction, RecordInstruction, WaitInstruction>;
+inline constexpr uint32_t kMaxStreams = 8;
 
 /// A named input or output of a program, in the io arena.
 struct Port {
@@ -104,13 +163,16 @@ struct Training {
   int64_t gradientAccumulationSteps = 1;
   int64_t maxSeqLength = 0;
   bool packing = false;
+  std::string auxLossScope = "micro_batch"; // micro_batch, pass
+  bool syncEachBatch = true; // gradients are reduced over ranks in each micro_step, else in
+                             // optimizer_step: the states then hold each rank's own sums
 };
 
 struct Plan {
   std::string compilerVersion;
   std::string modelFingerprint; // of the model's config.json
   kernels::Target target;
-  int32_t numRanks = 1;
+  Mesh mesh;
   std::vector<Symbol> symbols;
   std::vector<State> states;
   std::vector<Program> programs;

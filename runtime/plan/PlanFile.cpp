@@ -68,7 +68,8 @@ private:
     auto moduleName = optionalString(state.moduleName);
     Offset<fb::Source> source = isEmpty(state.source) ? 0 : sourceTable(state.source);
     return fb::CreateState(builder_, name, fb::StateKind(state.kind), fb::DType(state.dtype), shape,
-                           state.offset, state.layer, state.of, state.decay, moduleName, source);
+                           state.offset, state.layer, state.of, state.decay, moduleName, source,
+                           state.sharding.dim0.bits(), state.sharding.flat.bits(), state.reserve);
   }
 
   Offset<fb::Buffer> bufferTable(const Buffer &buffer) {
@@ -77,7 +78,7 @@ private:
       extents.emplace_back(extent.scale, extent.offset, extent.symbol);
     auto shape = builder_.CreateVectorOfStructs(extents);
     return fb::CreateBuffer(builder_, fb::DType(buffer.dtype), shape, fb::Arena(buffer.arena),
-                            buffer.offset, buffer.state);
+                            buffer.offset, buffer.state, buffer.reserve);
   }
 
   Offset<fb::Port> portTable(const Port &port) {
@@ -98,9 +99,30 @@ private:
     return fb::CreateCopy(builder_, copy.from, copy.to).Union();
   }
 
+  Offset<void> bodyTable(const CollectiveInstruction &collective) {
+    auto operands = builder_.CreateVector(collective.operands);
+    return fb::CreateCollective(builder_, fb::CollectiveKind(collective.kind),
+                                collective.axes.bits(), collective.isMax, collective.adds, operands)
+        .Union();
+  }
+
+  Offset<void> bodyTable(const RepeatInstruction &repeat) {
+    return fb::CreateRepeat(builder_, repeat.round, repeat.allCounts, repeat.axes.bits(),
+                            repeat.length)
+        .Union();
+  }
+
+  Offset<void> bodyTable(const RecordInstruction &record) {
+    return fb::CreateRecord(builder_, record.event).Union();
+  }
+
+  Offset<void> bodyTable(const WaitInstruction &wait) {
+    return fb::CreateWait(builder_, wait.event).Union();
+  }
+
   Offset<fb::Instruction> instructionTable(const Instruction &instruction) {
-    auto type = std::holds_alternative<LaunchInstruction>(instruction) ? fb::InstructionBody::Launch
-                                                                       : fb::InstructionBody::Copy;
+    // The union lists the variant's alternatives in their order, behind NONE.
+    auto type = static_cast<fb::InstructionBody>(instruction.index() + 1);
     auto body =
         std::visit([&](const auto &alternative) { return bodyTable(alternative); }, instruction);
     auto stream =
@@ -122,25 +144,27 @@ private:
     auto precision = builder_.CreateString(training.precision);
     auto normalization = builder_.CreateString(training.lossNormalization);
     auto decayScope = builder_.CreateString(training.weightDecayScope);
-    return fb::CreateTraining(builder_, modelType, training.vocabSize, training.numLayers,
-                              training.numExperts, training.topK, training.activeParameters,
-                              training.auxLossCoef, precision, normalization, decayScope,
-                              training.perDeviceTrainBatchSize, training.gradientAccumulationSteps,
-                              training.maxSeqLength, training.packing);
+    auto auxLossScope = builder_.CreateString(training.auxLossScope);
+    return fb::CreateTraining(
+        builder_, modelType, training.vocabSize, training.numLayers, training.numExperts,
+        training.topK, training.activeParameters, training.auxLossCoef, precision, normalization,
+        decayScope, training.perDeviceTrainBatchSize, training.gradientAccumulationSteps,
+        training.maxSeqLength, training.packing, auxLossScope, training.syncEachBatch);
   }
 
   Offset<fb::Plan> planTable(const Plan &plan) {
     auto compilerVersion = builder_.CreateString(plan.compilerVersion);
     auto fingerprint = builder_.CreateString(plan.modelFingerprint);
     auto target = fb::CreateTarget(builder_, fb::TargetKind(plan.target.kind), plan.target.threads);
+    auto mesh = fb::CreateMesh(builder_, plan.mesh.size(Axis::Dp), plan.mesh.size(Axis::Fsdp),
+                               plan.mesh.size(Axis::Ep));
     auto symbols = tables(plan.symbols, &Writer::symbolTable);
     auto states = tables(plan.states, &Writer::stateTable);
     auto programs = tables(plan.programs, &Writer::programTable);
     auto arenas = builder_.CreateVector(plan.arenaBytes, kNumArenas);
     auto training = trainingTable(plan.training);
-    return fb::CreatePlan(builder_, kPlanSchemaVersion, compilerVersion, fingerprint, target,
-                          plan.numRanks, symbols, states, programs, arenas, plan.peakBytes,
-                          training);
+    return fb::CreatePlan(builder_, kPlanSchemaVersion, compilerVersion, fingerprint, target, mesh,
+                          symbols, states, programs, arenas, plan.peakBytes, training);
   }
 
   flatbuffers::FlatBufferBuilder builder_;
@@ -159,7 +183,7 @@ public:
     plan.target = {
         enumerator<kernels::Target::Kind>(table->target()->kind(), fb::TargetKind::MAX, "target"),
         table->target()->threads()};
-    plan.numRanks = table->num_ranks();
+    plan.mesh = {{table->mesh()->dp(), table->mesh()->fsdp(), table->mesh()->ep()}};
     items(table->symbols(), plan.symbols, &Reader::symbol);
     items(table->states(), plan.states, &Reader::state);
     items(table->programs(), plan.programs, &Reader::program);
@@ -211,6 +235,12 @@ private:
     return Enum{};
   }
 
+  AxisSet axes(uint8_t bits) {
+    if (bits >> kNumAxes != 0)
+      fail("unknown axes " + std::to_string(bits));
+    return AxisSet(bits);
+  }
+
   /// Names end up in messages and tables, so nothing that steers a terminal may be in them.
   std::string text(const flatbuffers::String *string) {
     if (!string || !charge(sizeof(flatbuffers::uoffset_t) + string->size()))
@@ -244,7 +274,9 @@ private:
     }
   }
 
-  Symbol symbol(const fb::Symbol *table) { return {text(table->name()), table->bound()}; }
+  Symbol symbol(const fb::Symbol *table) {
+    return {text(table->name()), table->bound(), table->rows_per_token()};
+  }
 
   Source source(const fb::Source *table) {
     Source result;
@@ -272,6 +304,8 @@ private:
     result.moduleName = text(table->module_name());
     if (table->source())
       result.source = source(table->source());
+    result.sharding = {axes(table->dim0_axes()), axes(table->flat_axes())};
+    result.reserve = table->reserve();
     return result;
   }
 
@@ -284,6 +318,7 @@ private:
     result.arena = enumerator<Arena>(table->arena(), fb::Arena::MAX, "arena");
     result.offset = table->offset();
     result.state = table->state();
+    result.reserve = table->reserve();
     return result;
   }
 
@@ -304,6 +339,22 @@ private:
     }
     if (const fb::Copy *copy = table->body_as_Copy())
       return CopyInstruction{copy->from(), copy->to(), table->stream()};
+    if (const fb::Collective *collective = table->body_as_Collective())
+      return CollectiveInstruction{enumerator<CollectiveKind>(collective->kind(),
+                                                              fb::CollectiveKind::MAX,
+                                                              "kind of collective"),
+                                   axes(collective->axes()),
+                                   collective->is_max(),
+                                   collective->adds(),
+                                   numbers(collective->operands()),
+                                   table->stream()};
+    if (const fb::Repeat *repeat = table->body_as_Repeat())
+      return RepeatInstruction{repeat->round(), repeat->all_counts(), axes(repeat->axes()),
+                               repeat->length(), table->stream()};
+    if (const fb::Record *record = table->body_as_Record())
+      return RecordInstruction{record->event(), table->stream()};
+    if (const fb::Wait *wait = table->body_as_Wait())
+      return WaitInstruction{wait->event(), table->stream()};
     fail("unknown kind of instruction " + std::to_string(int(table->body_type())));
     return {};
   }
@@ -334,6 +385,8 @@ private:
     result.gradientAccumulationSteps = table->gradient_accumulation_steps();
     result.maxSeqLength = table->max_seq_length();
     result.packing = table->packing();
+    result.auxLossScope = text(table->aux_loss_scope());
+    result.syncEachBatch = table->sync_each_batch();
     return result;
   }
 

@@ -22,8 +22,8 @@ Status verifyTarget(const Plan &plan) {
   if (plan.target.threads < 1 || plan.target.threads > 4096)
     return Status::invalidInput("target has " + std::to_string(plan.target.threads) +
                                 " threads; expected 1 to 4096");
-  if (plan.numRanks != 1)
-    return Status::invalidInput("the plan is for " + std::to_string(plan.numRanks) +
+  if (plan.mesh.numRanks() != 1)
+    return Status::invalidInput("the plan is for " + std::to_string(plan.mesh.numRanks()) +
                                 " ranks; this program executes plans for 1");
   return {};
 }

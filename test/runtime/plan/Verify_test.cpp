@@ -73,7 +73,7 @@ Buffer &portOf(Program &program, std::string_view name) {
 const Fault kPlanFaults[] = {
     {"plan: the plan does not say which compiler", [](Plan &p) { p.compilerVersion = ""; }},
     {"target has 0 threads; expected 1 to 4096", [](Plan &p) { p.target.threads = 0; }},
-    {"the plan is for 2 ranks; this program executes plans for 1", [](Plan &p) { p.numRanks = 2; }},
+    {"the plan is for 2 ranks; this program executes plans for 1", [](Plan &p) { p.mesh = {{2, 1, 1}}; }},
     {"symbol 'Q' is unknown; expected T, S or M", [](Plan &p) { p.symbols[0].name = "Q"; }},
     {"symbol 'T' is listed twice", [](Plan &p) { p.symbols[1].name = "T"; }},
     {"symbol 'S' has bound 0; expected 1 to 2^40", [](Plan &p) { p.symbols[1].bound = 0; }},
