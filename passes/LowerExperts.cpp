@@ -1,3 +1,4 @@
+#include "passes/GroupedExperts.h"
 #include "passes/Passes.h"
 
 using namespace mlir;
@@ -15,11 +16,8 @@ void lower(moe::ExpertsOp op) {
   int64_t numExperts = cast<RankedTensorType>(op.getGateUp().getType()).getDimSize(0);
   auto sorted = moe::SortByExpertOp::create(builder, loc, op.getExperts(), numExperts);
   Value rows = moe::PermuteOp::create(builder, loc, op.getX(), sorted.getRowOfSlot());
-  Value gateUp =
-      moe::GroupedGemmOp::create(builder, loc, rows, op.getGateUp(), sorted.getGroupSizes());
-  Value hidden = moe::GatedActivationOp::create(builder, loc, gateUp, op.getActivation());
-  Value down =
-      moe::GroupedGemmOp::create(builder, loc, hidden, op.getDown(), sorted.getGroupSizes());
+  Value down = buildGroupedExperts(builder, loc, rows, {op.getGateUp(), op.getDown()},
+                                   sorted.getGroupSizes(), op.getActivation());
   Value y = moe::UnpermuteOp::create(builder, loc, down, op.getWeights(), sorted.getRowOfSlot());
   op.getResult().replaceAllUsesWith(y);
   op.erase();

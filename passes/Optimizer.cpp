@@ -25,19 +25,18 @@ public:
     if (parameters_.empty())
       return module_.emitError(
           "optimizer: no parameter has a gradient state; run accumulate first");
-    if (Operation *other = module_.lookupSymbol(kOptimizerStep))
+    Operation *other = module_.lookupSymbol(kOptimizerStep);
+    auto head = dyn_cast_if_present<func::FuncOp>(other);
+    if (other && !isHead(head))
       return other->emitError("optimizer: @optimizer_step is there already");
     if (failed(declareStates()))
       return failure();
     createFunction();
+    if (head)
+      takeOver(head);
 
-    SmallVector<Value> squares;
-    for (Parameter &parameter : parameters_)
-      squares.push_back(moe::SumOfSquaresOp::create(builder_, parameter.state.getLoc(),
-                                                    read(parameter.gradient)));
     Location loc = module_.getLoc();
-    Value sum = moe::SumOp::create(builder_, loc, squares);
-    clip_ = moe::ClipOp::create(builder_, loc, sum, input(MaxGradNorm));
+    clip_ = moe::ClipOp::create(builder_, loc, sumOfSquares(), input(MaxGradNorm));
     for (Parameter &parameter : parameters_)
       update(parameter);
     func::ReturnOp::create(builder_, loc, ValueRange{clip_.getGradNorm(), clip_.getApply()});
@@ -96,6 +95,61 @@ private:
     builder_.setInsertionPointToStart(block_);
   }
 
+  /// Whether `function` is what accumulate leaves: reductions of gradients and nothing else.
+  static bool isHead(func::FuncOp function) {
+    return function && function.getNumArguments() == 0 && function.getNumResults() == 0 &&
+           function.getBody().hasOneBlock() && !function.getOps<moe::GradientOp>().empty();
+  }
+
+  /// Moves the body of `head` here; its gradients are those of their parameters.
+  void takeOver(func::FuncOp head) {
+    Block &body = head.getBody().front();
+    for (auto gradient : llvm::make_early_inc_range(body.getOps<moe::GradientOp>())) {
+      reduced_[gradient.getParameterAttr().getAttr()] = gradient.getValue();
+      gradient.erase();
+    }
+    body.getTerminator()->erase();
+    block_->getOperations().splice(block_->end(), body.getOperations());
+    head.erase();
+    builder_.setInsertionPointToEnd(block_);
+  }
+
+  /// The gradient of a parameter, summed over all ranks' tokens.
+  Value gradientOf(Parameter &parameter) {
+    if (Value reduced = reduced_.lookup(parameter.state.getSymNameAttr()))
+      return reduced;
+    return read(parameter.gradient);
+  }
+
+  /// The axes over which a parameter, and so its gradient, is divided; null for none.
+  static dist::AxesAttr divisionOf(moe::StateOp state) {
+    auto sharding = dyn_cast_if_present<dist::ShardingAttr>(state.getShardingAttr());
+    if (!sharding || !sharding.getDim0() || !sharding.getFlat())
+      return sharding ? (sharding.getDim0() ? sharding.getDim0() : sharding.getFlat())
+                      : dist::AxesAttr();
+    SmallVector<dist::Axis> axes(sharding.getDim0().getAxes());
+    llvm::append_range(axes, sharding.getFlat().getAxes());
+    llvm::sort(axes);
+    return dist::AxesAttr::get(state.getContext(), axes);
+  }
+
+  /// The squares of all gradients' elements. Those that are divided alike are added up on each rank
+  /// before they are summed over ranks.
+  Value sumOfSquares() {
+    llvm::MapVector<dist::AxesAttr, SmallVector<Value>> squares;
+    for (Parameter &parameter : parameters_)
+      squares[divisionOf(parameter.state)].push_back(
+          moe::SumOfSquaresOp::create(builder_, parameter.state.getLoc(), gradientOf(parameter)));
+    Location loc = module_.getLoc();
+    auto kind = dist::ReductionAttr::get(module_.getContext(), dist::Reduction::Sum);
+    SmallVector<Value> sums;
+    for (auto &[axes, terms] : squares) {
+      Value sum = moe::SumOp::create(builder_, loc, terms);
+      sums.push_back(axes ? dist::AllReduceOp::create(builder_, loc, sum, axes, kind) : sum);
+    }
+    return sums.size() == 1 ? sums.front() : moe::SumOp::create(builder_, loc, sums);
+  }
+
   void update(Parameter &parameter) {
     Location loc = parameter.state.getLoc();
     SmallVector<moe::StateOp> updated = {parameter.state, parameter.expAvg, parameter.expAvgSq};
@@ -105,7 +159,7 @@ private:
     for (moe::StateOp state : updated)
       operands.push_back(read(state));
     SmallVector<Type> types(ValueRange(operands).getTypes());
-    operands.push_back(read(parameter.gradient));
+    operands.push_back(gradientOf(parameter));
     operands.append({clip_.getCoefficient(), clip_.getApply(), input(LearningRate), input(Beta1),
                      input(Beta2), input(Epsilon), input(WeightDecay), input(Step)});
     NamedAttribute decay =
@@ -125,6 +179,8 @@ private:
   Policy policy_;
   OpBuilder builder_;
   SmallVector<Parameter> parameters_;
+  llvm::DenseMap<StringAttr, Value>
+      reduced_; // gradients that @optimizer_step reduces, by parameter
   Block *block_ = nullptr;
   moe::ClipOp clip_;
 };

@@ -1,6 +1,7 @@
 // The passes that turn a model into a plan: one .cpp each, declared and described in Passes.td.
 #pragma once
 
+#include "dialects/dist/Dist.h"
 #include "dialects/moe/MoE.h"
 #include "dialects/plan/Plan.h"
 

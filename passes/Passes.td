@@ -3,6 +3,7 @@
 #ifndef SWITCHYARD_PASSES
 #define SWITCHYARD_PASSES
 
+include "passes/DistributionPasses.td"
 include "mlir/Pass/PassBase.td"
 
 def LowerExperts : Pass<"lower-experts", "::mlir::ModuleOp"> {
@@ -99,8 +100,42 @@ def Accumulate : Pass<"accumulate", "::mlir::ModuleOp"> {
       %new = moe.accumulate %sum, %dw : tensor<512x64xf32>, tensor<512x64xf32>
       moe.write @w.grad, %new : tensor<512x64xf32>
     ```
+
+    On many ranks a gradient is reduced over ranks first, and its accumulator is divided like the parameter. If
+    `moe.model` has `sync_each_batch = false`, the reduction is put off instead: each rank accumulates its own gradients,
+    whole where they are summed into shards, and the chain of collectives stands at the head of `@optimizer_step`, once a
+    step. There `moe.gradient` leaves its result for `optimizer`.
+
+    Before:
+
+    ```mlir
+    moe.state @w : tensor<512x64xf32> {kind = parameter, sharding = #dist.sharding<flat over ["fsdp"]>} from "w"
+    func.func @micro_step(...) {
+      %shard = dist.reduce_scatter %dw over ["fsdp"] : tensor<512x64xf32> -> tensor<16384xf32>
+      %sum = dist.all_reduce %shard over ["dp"] : tensor<16384xf32>
+      moe.gradient @w, %sum : tensor<16384xf32>
+    ```
+
+    After, with `sync_each_batch = false`:
+
+    ```mlir
+    moe.state @w.grad : tensor<512x64xf32> {kind = gradient, of = @w}
+    func.func @micro_step(...) {
+      %sum = moe.read @w.grad : tensor<512x64xf32>
+      %new = moe.accumulate %sum, %dw : tensor<512x64xf32>, tensor<512x64xf32>
+      moe.write @w.grad, %new : tensor<512x64xf32>
+    }
+    func.func @optimizer_step() {
+      %own = moe.read @w.grad : tensor<512x64xf32>
+      %shard = dist.reduce_scatter %own over ["fsdp"] : tensor<512x64xf32> -> tensor<16384xf32>
+      %sum = dist.all_reduce %shard over ["dp"] : tensor<16384xf32>
+      moe.gradient @w, %sum : tensor<16384xf32>
+      return
+    }
+    ```
   }];
-  let dependentDialects = ["::switchyard::moe::MoEDialect"];
+  let dependentDialects = ["::switchyard::moe::MoEDialect", "::switchyard::dist::DistDialect",
+      "::mlir::func::FuncDialect"];
 }
 
 def Optimizer : Pass<"optimizer", "::mlir::ModuleOp"> {
@@ -110,6 +145,10 @@ def Optimizer : Pass<"optimizer", "::mlir::ModuleOp"> {
     `NAME.master`, the float32 value of the parameter) and builds the one program that writes them. The norm is over every
     parameter once, in the order of their declaration. What a user tunes is an input. Moments are bfloat16 under `bf16`, else
     float32. A parameter decays where its state says `decay`.
+
+    On many ranks each updates its own shards. The sums of squares of gradients that are divided over the same axes are
+    added up and then summed over those axes, so the norm is that of all gradients, the same on all ranks. A
+    gradient that `accumulate` left at the head of `@optimizer_step` is taken from there.
 
     Before:
 
@@ -139,7 +178,8 @@ def Optimizer : Pass<"optimizer", "::mlir::ModuleOp"> {
     }
     ```
   }];
-  let dependentDialects = ["::switchyard::moe::MoEDialect", "::mlir::func::FuncDialect"];
+  let dependentDialects = ["::switchyard::moe::MoEDialect", "::switchyard::dist::DistDialect",
+      "::mlir::func::FuncDialect"];
 }
 
 def ToPlan : Pass<"to-plan", "::mlir::ModuleOp"> {

@@ -12,12 +12,14 @@ FailureOr<Policy> Policy::of(ModuleOp module) {
   Type bf16 = BFloat16Type::get(context);
   auto model = module->getAttrOfType<DictionaryAttr>(kModelAttr);
   auto precision = model ? model.getAs<StringAttr>("precision") : StringAttr();
+  auto sync = model ? model.getAs<BoolAttr>("sync_each_batch") : BoolAttr();
+  const bool syncEachBatch = !sync || sync.getValue();
   if (!precision || precision == "f32")
-    return Policy{f32, f32, false};
+    return Policy{f32, f32, false, syncEachBatch};
   if (precision == "bf16")
-    return Policy{bf16, bf16, false};
+    return Policy{bf16, bf16, false, syncEachBatch};
   if (precision == "bf16_f32_state")
-    return Policy{f32, f32, true};
+    return Policy{f32, f32, true, syncEachBatch};
   return module.emitError("moe.model: precision is ")
          << precision << ", expected \"f32\", \"bf16\" or \"bf16_f32_state\"";
 }

@@ -18,16 +18,18 @@ inline constexpr llvm::StringLiteral kNameAttr = "moe.name";
 /// The module's dictionary of what the trainer needs to know.
 inline constexpr llvm::StringLiteral kModelAttr = "moe.model";
 
-/// The types of what is derived from a parameter. Three policies: f32; bf16 (gradients and moments
-/// in bfloat16 too); bf16_f32_state (float32 gradients and moments, and a float32 master of the
-/// parameter).
+/// The types of what is derived from a parameter, and when gradients are reduced. Three policies:
+/// f32; bf16 (gradients and moments in bfloat16 too); bf16_f32_state (float32 gradients and
+/// moments, and a float32 master of the parameter).
 struct Policy {
   mlir::Type gradient;
   mlir::Type moment;
   bool master = false;
+  /// Whether gradients are reduced over ranks in each micro step, not once a step.
+  bool syncEachBatch = true;
 
-  /// From `precision` in the module's `moe.model`; f32 where there is none. Fails, with a
-  /// diagnostic, on an unknown one.
+  /// From `precision` and `sync_each_batch` in the module's `moe.model`; f32 and true where there
+  /// is none. Fails, with a diagnostic, on an unknown precision.
   static mlir::FailureOr<Policy> of(mlir::ModuleOp module);
 };
 

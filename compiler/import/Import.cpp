@@ -41,6 +41,7 @@ Result<OwningOpRef<ModuleOp>> importModel(const std::string &directory,
   SY_RETURN_IF_ERROR(
       checkChoice("--loss-normalization", options.lossNormalization, "global", "micro_batch"));
   SY_RETURN_IF_ERROR(checkChoice("--weight-decay-scope", options.weightDecayScope, "hf", "all"));
+  SY_RETURN_IF_ERROR(checkChoice("--aux-loss-scope", options.auxLossScope, "micro_batch", "pass"));
   const std::string path = joinPath(directory, "config.json");
   SY_ASSIGN_OR_RETURN(const Json json, readConfig(directory, path));
   SY_ASSIGN_OR_RETURN(const ModelConfig config, readModelConfig(path, json));

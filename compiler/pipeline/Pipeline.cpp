@@ -1,10 +1,12 @@
 #include "compiler/pipeline/Pipeline.h"
 
+#include "passes/MeshOption.h"
 #include "passes/Passes.h"
 
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
 #include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/FormatVariadic.h"
 
 #include <fstream>
 #include <thread>
@@ -15,6 +17,7 @@ using namespace mlir;
 namespace switchyard::compiler {
 
 static constexpr int64_t kMaxThreads = 1024;
+static constexpr double kMaxSlotFactor = 65536;
 
 int64_t defaultThreads() {
   return std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, kMaxThreads);
@@ -39,6 +42,14 @@ Status checkOptions(const PipelineOptions &options) {
   if (options.target != "cpu")
     return Status::usage("target: found \"" + options.target +
                          "\"; this version compiles for cpu only");
+  passes::MeshSizes mesh;
+  if (!options.mesh.empty())
+    if (std::optional<std::string> fault = passes::parseMesh(StringRef(options.mesh), mesh))
+      return Status::usage("mesh: " + *fault);
+  if (!(options.tokenExchangeSlotFactor > 0) || options.tokenExchangeSlotFactor > kMaxSlotFactor)
+    return Status::usage("token-exchange-slot-factor: found " +
+                         llvm::formatv("{0}", options.tokenExchangeSlotFactor.getValue()).str() +
+                         ", expected a number above 0 and at most 65536");
   if (options.threads < 1 || options.threads > kMaxThreads)
     return Status::usage("threads: found " + std::to_string(options.threads) +
                          ", expected a number from 1 to " + std::to_string(kMaxThreads));
@@ -49,7 +60,16 @@ Status checkOptions(const PipelineOptions &options) {
 }
 
 void addStage(OpPassManager &manager, StringRef stage, const PipelineOptions &options) {
-  if (stage == "lower-experts") {
+  if (stage == "declare-mesh") {
+    manager.addPass(passes::createDeclareMesh({.mesh = options.mesh}));
+  } else if (stage == "insert-expert-sharding") {
+    manager.addPass(passes::createInsertExpertSharding());
+  } else if (stage == "insert-fsdp") {
+    manager.addPass(passes::createInsertFsdp());
+  } else if (stage == "insert-token-exchange") {
+    manager.addPass(
+        passes::createInsertTokenExchange({.slotFactor = options.tokenExchangeSlotFactor}));
+  } else if (stage == "lower-experts") {
     manager.addPass(passes::createLowerExperts());
   } else if (stage == "differentiate") {
     manager.addPass(passes::createDifferentiate());

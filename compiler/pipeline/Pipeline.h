@@ -19,8 +19,12 @@ int64_t usableMemory();
 /// In this order. A stage is the pass of its name, but for `canonicalize`, which is canonicalize
 /// and cse. (`import`, before them, is importModel().)
 inline constexpr llvm::StringLiteral kStages[] = {
-    "lower-experts", "differentiate", "accumulate",       "optimizer",
-    "canonicalize",  "to-plan",       "assign-addresses", "verify-memory",
+    "declare-mesh",     "insert-expert-sharding",
+    "insert-fsdp",      "insert-token-exchange",
+    "lower-experts",    "differentiate",
+    "accumulate",       "optimizer",
+    "canonicalize",     "to-plan",
+    "assign-addresses", "verify-memory",
 };
 
 struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
@@ -28,6 +32,14 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
                                 llvm::cl::desc("The last stage to run (default: all run)")};
   Option<std::string> target{*this, "target", llvm::cl::desc("What the plan runs on: cpu"),
                              llvm::cl::init("cpu")};
+  Option<std::string> mesh{
+      *this, "mesh",
+      llvm::cl::desc("Sizes of the axes dp, fsdp and ep, as fsdp=2,ep=4 (default: one rank)")};
+  Option<double> tokenExchangeSlotFactor{
+      *this, "token-exchange-slot-factor",
+      llvm::cl::desc("Rows that a rank can receive in one round of a token exchange, as a multiple "
+                     "of what even routing sends it"),
+      llvm::cl::init(2.0)};
   Option<int64_t> threads{*this, "threads",
                           llvm::cl::desc("Worker threads of a rank; workspaces are sized for them "
                                          "(default: one per core)"),
@@ -39,10 +51,13 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
       llvm::cl::init(0)};
 };
 
+/// The last stage of the model as tensor programs over moe and dist; `to-plan` follows.
+inline constexpr llvm::StringLiteral kLastTensorStage = "canonicalize";
+
 /// The stages' names, separated by commas.
 std::string stageList();
 
-/// Refuses an unknown stage or target and numbers out of range.
+/// Refuses an unknown stage or target, what is no mesh, and numbers out of range.
 Status checkOptions(const PipelineOptions &options);
 
 /// Adds the passes of one stage. The options have been checked.

@@ -7,7 +7,7 @@ using namespace mlir;
 namespace switchyard::dist {
 
 /// Checks that `whole` is what n ranks' `part`s make up: the part its flat shard, or the whole n of
-/// the parts, stacked.
+/// the parts, stacked or joined along dimension 0.
 static LogicalResult verifyParts(Operation *op, AxesAttr axes, SymbolTableCollection &symbols,
                                  RankedTensorType part, RankedTensorType whole) {
   // all_gather_c1, reduce_scatter_c1
@@ -18,6 +18,10 @@ static LogicalResult verifyParts(Operation *op, AxesAttr axes, SymbolTableCollec
   if (whole.getRank() == part.getRank() + 1 && whole.getDimSize(0) == *ranks &&
       whole.getShape().drop_front() == part.getShape())
     return success();
+  if (part.getRank() > 0 && whole.getRank() == part.getRank() &&
+      whole.getDimSize(0) == *ranks * part.getDimSize(0) &&
+      whole.getShape().drop_front() == part.getShape().drop_front())
+    return success();
   std::optional<int64_t> elements = elementCount(whole);
   if (!elements)
     return op->emitOpError("has more than 2^40 elements in ") << whole;
@@ -26,7 +30,8 @@ static LogicalResult verifyParts(Operation *op, AxesAttr axes, SymbolTableCollec
     return success();
   return op->emitOpError("expects a part of ")
          << whole << " on each of " << *ranks << " ranks: a flat shard of " << shard
-         << " elements, or slice i of dimension 0 on rank i; but the part is " << part;
+         << " elements, or slice i of dimension 0 on rank i, or the i-th of " << *ranks
+         << " equal parts of dimension 0; but the part is " << part;
 }
 
 LogicalResult AllGatherOp::verifySymbolUses(SymbolTableCollection &symbols) {

@@ -48,11 +48,12 @@ def Dist_AllGatherOp : Dist_DifferentiableCollectiveOp<"all_gather",
     - (C1) the module has a mesh, with these axes.
     - (C2) `x` and `y` have the same element type.
     - (C3) `x` [L] is a flat shard of `y`, L = the elements of `y` divided by n and rounded up to a
-      multiple of 128; or `y` is [n, ...] and `x` [...].
+      multiple of 128; or `y` is [n, ...] and `x` [...]; or `y` is [n * a, ...] and `x` [a, ...].
 
     ```mlir
     %w = dist.all_gather %shard over ["fsdp", "ep"] : tensor<128xbf16> -> tensor<8x50xbf16>
     %all_counts = dist.all_gather %counts over ["ep"] : tensor<8xi32> -> tensor<4x8xi32>
+    %experts = dist.all_gather %mine over ["ep"] : tensor<2x64x96xf32> -> tensor<8x64x96xf32>
     ```
   }];
   let arguments = (ins Dist_StaticAny:$x, Dist_AxesAttr:$axes);
@@ -75,7 +76,7 @@ def Dist_ReduceScatterOp : Dist_DifferentiableCollectiveOp<"reduce_scatter",
     - (C1) the module has a mesh, with these axes.
     - (C2) `x` and `y` have the same element type.
     - (C3) `y` [L] is a flat shard of `x`, L = the elements of `x` divided by n and rounded up to a
-      multiple of 128; or `x` is [n, ...] and `y` [...].
+      multiple of 128; or `x` is [n, ...] and `y` [...]; or `x` is [n * a, ...] and `y` [a, ...].
 
     ```mlir
     %dshard = dist.reduce_scatter %dw over ["fsdp", "ep"] : tensor<8x50xf32> -> tensor<128xf32>

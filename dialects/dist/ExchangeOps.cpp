@@ -104,28 +104,43 @@ LogicalResult OverflowRoundsOp::verifySymbolUses(SymbolTableCollection &symbols)
   return verifyReceivedSymbol(*this, symbols);
 }
 
-/// add(x, token_return(...)) is token_return(... into x): no second tensor of all rows is needed.
+/// Replaces `sum`, of `other` and `returned`, by a token_return into `other`: no second tensor of
+/// all rows is needed.
+static LogicalResult returnInto(Operation *sum, Value other, Value returned,
+                                PatternRewriter &rewriter) {
+  auto op = returned.getDefiningOp<TokenReturnOp>();
+  if (!op || op.getInto() || !op->hasOneUse() || op->getBlock() != sum->getBlock() ||
+      other.getType() != returned.getType())
+    return failure();
+  rewriter.replaceOpWithNewOp<TokenReturnOp>(sum, returned.getType(), op.getRows(),
+                                             op.getAllCounts(), op.getRound(), other,
+                                             op.getAxesAttr());
+  rewriter.eraseOp(op);
+  return success();
+}
+
+/// add(x, token_return(...)) is token_return(... into x).
 struct ReturnIntoSum : OpRewritePattern<moe::AddOp> {
   using OpRewritePattern::OpRewritePattern;
 
   LogicalResult matchAndRewrite(moe::AddOp add, PatternRewriter &rewriter) const override {
-    for (auto [returned, other] :
-         {std::pair(add.getA(), add.getB()), std::pair(add.getB(), add.getA())}) {
-      auto op = returned.getDefiningOp<TokenReturnOp>();
-      if (!op || op.getInto() || !op->hasOneUse() || op->getBlock() != add->getBlock())
-        continue;
-      rewriter.replaceOpWithNewOp<TokenReturnOp>(add, add.getType(), op.getRows(),
-                                                 op.getAllCounts(), op.getRound(), other,
-                                                 op.getAxesAttr());
-      rewriter.eraseOp(op);
+    if (succeeded(returnInto(add, add.getA(), add.getB(), rewriter)))
       return success();
-    }
-    return failure();
+    return returnInto(add, add.getB(), add.getA(), rewriter);
+  }
+};
+
+/// So is accumulate(x, token_return(...)), of elements of one type.
+struct ReturnIntoAccumulator : OpRewritePattern<moe::AccumulateOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(moe::AccumulateOp op, PatternRewriter &rewriter) const override {
+    return returnInto(op, op.getAccumulator(), op.getValue(), rewriter);
   }
 };
 
 void TokenReturnOp::getCanonicalizationPatterns(RewritePatternSet &patterns, MLIRContext *context) {
-  patterns.add<ReturnIntoSum>(context);
+  patterns.add<ReturnIntoSum, ReturnIntoAccumulator>(context);
 }
 
 } // namespace switchyard::dist

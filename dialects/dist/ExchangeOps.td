@@ -125,6 +125,10 @@ def Dist_RoundsOp : Dist_Op<"rounds",
     `with`: each of its rounds computes what the forward body computed once more, then its reverse.
     The cotangent of a carried value passes by.
 
+    Canonicalization: a value that is added to the sum of rounds that starts at zero becomes what
+    that sum starts at; the loop moves behind it. Without overflow no zeros are written then, and
+    nothing is added.
+
     Constraints:
     - (C1) the module has a mesh, with these axes.
     - (C2) there is at least one carried value; the results have the types of the carried values.
@@ -156,6 +160,7 @@ def Dist_RoundsOp : Dist_Op<"rounds",
   let hasCustomAssemblyFormat = 1;
   let hasVerifier = 1;
   let hasRegionVerifier = 1;
+  let hasCanonicalizer = 1;
   let extraClassDeclaration = [{
     ::mlir::BlockArgument getRoundArgument() { return getBody().getArgument(0); }
     ::mlir::Block::BlockArgListType getCarriedArguments() {

@@ -1,9 +1,12 @@
-// The loop over rounds: its assembly and its verification. Its derivative is in Vjps.cpp.
+// The loop over rounds: its assembly, verification and canonicalization. Its derivative is in
+// Vjps.cpp.
 
 #include "dialects/dist/Dist.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
+#include "mlir/IR/PatternMatch.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
 
 using namespace mlir;
 
@@ -176,6 +179,65 @@ LogicalResult RoundsOp::verifyRegions() {
 LogicalResult RoundsOp::verifySymbolUses(SymbolTableCollection &symbols) {
   // rounds_c1
   return failure(failed(lookupGroupSize(*this, getAxesAttr(), &symbols)));
+}
+
+/// Whether `op` may change places with the ops around it that it does not depend on. A write takes
+/// effect when the program exits, wherever it stands.
+static bool isMovable(Operation *op) {
+  return isPure(op) || isa<moe::WriteOp, moe::GradientOp>(op);
+}
+
+/// Moves `loop`, and what depends on it, behind the op that computes `term`. Fails, with nothing
+/// moved, if `term` depends on the loop, or if an op that would move must stay.
+static LogicalResult moveBehind(RoundsOp loop, Value term, PatternRewriter &rewriter) {
+  Operation *last = term.getDefiningOp();
+  if (!last || last->getBlock() != loop->getBlock() || last->isBeforeInBlock(loop))
+    return success();
+  llvm::SetVector<Operation *> moved;
+  moved.insert(loop);
+  for (Operation *op = loop; op != last;) {
+    op = op->getNextNode();
+    bool depends = llvm::any_of(op->getOperands(), [&](Value operand) {
+      return operand.getDefiningOp() && moved.contains(operand.getDefiningOp());
+    });
+    if (depends && (op == last || !isMovable(op)))
+      return failure();
+    if (depends)
+      moved.insert(op);
+  }
+  for (Operation *op : moved) {
+    rewriter.moveOpAfter(op, last);
+    last = op;
+  }
+  return success();
+}
+
+/// add(a, the sum of rounds from zero) is the sum of the rounds from a.
+struct StartAtTerm : OpRewritePattern<moe::AddOp> {
+  /// Before a token_return among the terms takes the loop's sum as its `into`.
+  StartAtTerm(MLIRContext *context) : OpRewritePattern(context, /*benefit=*/2) {}
+
+  LogicalResult matchAndRewrite(moe::AddOp add, PatternRewriter &rewriter) const override {
+    for (auto [sum, term] :
+         {std::pair(add.getA(), add.getB()), std::pair(add.getB(), add.getA())}) {
+      auto loop = sum.getDefiningOp<RoundsOp>();
+      if (!loop || loop->getBlock() != add->getBlock() || !sum.hasOneUse() ||
+          term.getDefiningOp() == loop)
+        continue;
+      OpOperand &start = loop.getCarriedMutable()[cast<OpResult>(sum).getResultNumber()];
+      auto zero = start.get().getDefiningOp<moe::ConstantOp>();
+      if (!zero || zero.getValue() != 0 || failed(moveBehind(loop, term, rewriter)))
+        continue;
+      rewriter.modifyOpInPlace(loop, [&] { start.assign(term); });
+      rewriter.replaceOp(add, sum);
+      return success();
+    }
+    return failure();
+  }
+};
+
+void RoundsOp::getCanonicalizationPatterns(RewritePatternSet &patterns, MLIRContext *context) {
+  patterns.add<StartAtTerm>(context);
 }
 
 } // namespace switchyard::dist

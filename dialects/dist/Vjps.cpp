@@ -156,7 +156,7 @@ private:
       places.push_back(place);
       zeros.push_back(moe::ConstantOp::create(builder, location, cotangent.getType(), 0.0));
       Value sum = block_->insertArgument(places.size(), cotangent.getType(), location);
-      yielded.push_back(moe::AddOp::create(builder_, location, sum, cotangent));
+      yielded.push_back(moe::AccumulateOp::create(builder_, location, sum, cotangent));
     }
     if (places.empty())
       return results;

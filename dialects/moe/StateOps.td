@@ -134,7 +134,8 @@ def MoE_GradientOp : MoE_Op<"gradient", [DeclareOpInterfaceMethods<SymbolUserOpI
   let summary = "The gradient of the program's loss by a parameter.";
   let description = [{
     What `differentiate` leaves where a gradient ends: the sum over the tokens of one pass, in
-    float32. `accumulate` replaces it by an addition to the parameter's gradient state.
+    float32. `accumulate` replaces it by an addition to the parameter's gradient state. What it
+    leaves in `@optimizer_step` is a step's gradient, with the elements of that state.
 
     Constraints:
     - (C1) `parameter` names a `moe.state` of kind parameter.
@@ -145,7 +146,7 @@ def MoE_GradientOp : MoE_Op<"gradient", [DeclareOpInterfaceMethods<SymbolUserOpI
     moe.gradient @norm, %dw : tensor<64xf32>
     ```
   }];
-  let arguments = (ins FlatSymbolRefAttr:$parameter, MoE_StaticTensor<"kF32", "f32", -1>:$value);
+  let arguments = (ins FlatSymbolRefAttr:$parameter, MoE_StateTensor:$value);
   let assemblyFormat = "$parameter `,` $value attr-dict `:` type($value)";
 }
 

@@ -37,6 +37,15 @@ void ImportFlags::add(CLI::App &app) {
                  "hf (not the norms, as transformers' Trainer) or all")
       ->capture_default_str()
       ->type_name("SCOPE");
+  app.add_flag(
+      "--sync-each-batch", options_.syncEachBatch,
+      "Reduce gradients over ranks in each pass. --sync-each-batch=false: once a step, for "
+      "which each rank keeps whole gradients. Default: true");
+  app.add_option("--aux-loss-scope", options_.auxLossScope,
+                 "Tokens that a load-balancing loss is over: micro_batch, or pass (those of all "
+                 "ranks in one pass)")
+      ->capture_default_str()
+      ->type_name("SCOPE");
   app.add_option("--router-aux-loss-coef", routerAuxLossCoef_,
                  "Weight of the load-balancing loss; default: config.json's, if its "
                  "output_router_logits is true")

@@ -1,6 +1,7 @@
 #include "tools/moe-compile/Compile.h"
 
 #include "compiler/emit/Emit.h"
+#include "dialects/dist/Dist.h"
 #include "dialects/moe/MoE.h"
 #include "dialects/plan/Plan.h"
 #include "runtime/plan/PlanFile.h"
@@ -32,11 +33,8 @@ std::string sizeText(uint64_t bytes) {
 
 Status checkArguments(const CompileArguments &arguments, const compiler::PipelineOptions &options) {
   const std::string &emit = arguments.emit;
-  if (emit == "dist")
-    return Status::usage("--emit: dist is not in this version, which compiles for one rank; "
-                         "expected moe, plan or flatbuffer");
-  if (emit != "moe" && emit != "plan" && emit != "flatbuffer")
-    return Status::usage("--emit: found \"" + emit + "\", expected moe, plan or flatbuffer");
+  if (emit != "moe" && emit != "dist" && emit != "plan" && emit != "flatbuffer")
+    return Status::usage("--emit: found \"" + emit + "\", expected moe, dist, plan or flatbuffer");
   if (emit == "flatbuffer" && arguments.output.empty())
     return Status::usage("-o is missing: which file to write the plan to");
   const std::string &stage = arguments.printAfter;
@@ -48,8 +46,11 @@ Status checkArguments(const CompileArguments &arguments, const compiler::Pipelin
   return status.ok() ? status : Status(status.code(), "--" + status.message());
 }
 
-/// A refusal to fit is its own exit code; every other stage fails only on a fault of ours.
+/// A refusal to fit is its own exit code, and experts that the mesh cannot divide are a matter of
+/// the flags; every other stage fails only on a fault of ours.
 StatusCode codeOfStage(llvm::StringRef stage) {
+  if (stage == "insert-expert-sharding")
+    return StatusCode::Usage;
   return stage == "verify-memory" || stage == "assign-addresses" ? StatusCode::DoesNotFit
                                                                  : StatusCode::Failed;
 }
@@ -66,13 +67,19 @@ Status runStages(ModuleOp module, const CompileArguments &arguments,
                         diagnostics.firstError("the stage " + stage.str() + " failed"));
     if (stage == arguments.printAfter)
       SY_RETURN_IF_ERROR(writeModule(module, "-"));
+    if (arguments.emit == "dist" && stage == compiler::kLastTensorStage)
+      break;
   }
   return {};
 }
 
 void printSummary(const Plan &plan, const CompileArguments &arguments) {
   std::cout << arguments.output << ": " << plan.training.modelType << ", "
-            << plan.training.precision << ", programs";
+            << plan.training.precision << ", ";
+  const int64_t ranks = plan.mesh.numRanks();
+  if (ranks > 1)
+    std::cout << ranks << " ranks (" << text(plan.mesh) << "), ";
+  std::cout << "programs";
   for (const Program &program : plan.programs)
     std::cout << (&program == plan.programs.data() ? " " : ", ") << program.name << " ("
               << program.instructions.size() << ")";
@@ -80,10 +87,10 @@ void printSummary(const Plan &plan, const CompileArguments &arguments) {
   for (const Symbol &symbol : plan.symbols)
     std::cout << (&symbol == plan.symbols.data() ? " " : ", ") << symbol.name << " = "
               << symbol.bound;
-  std::cout << "\n  peak memory " << sizeText(plan.peakBytes) << ": state "
-            << sizeText(plan.arenaBytes[0]) << ", io " << sizeText(plan.arenaBytes[1]) << ", comm "
-            << sizeText(plan.arenaBytes[2]) << ", transient " << sizeText(plan.arenaBytes[3])
-            << "\n";
+  std::cout << "\n  peak memory " << (ranks > 1 ? "per rank " : "") << sizeText(plan.peakBytes)
+            << ": state " << sizeText(plan.arenaBytes[0]) << ", io " << sizeText(plan.arenaBytes[1])
+            << ", comm " << sizeText(plan.arenaBytes[2]) << ", transient "
+            << sizeText(plan.arenaBytes[3]) << "\n";
   const int64_t usable = compiler::usableMemory();
   if (!arguments.memory && plan.peakBytes > static_cast<uint64_t>(usable))
     std::cout << "  that is more than three quarters of this machine's memory (" << sizeText(usable)
@@ -97,10 +104,12 @@ Status compileModel(const CompileArguments &arguments) {
   options.target = arguments.target;
   options.threads = arguments.threads;
   options.memory = arguments.memory;
+  options.mesh = arguments.mesh;
+  options.tokenExchangeSlotFactor = arguments.slotFactor;
   SY_RETURN_IF_ERROR(checkArguments(arguments, options));
 
   MLIRContext context(MLIRContext::Threading::DISABLED);
-  context.loadDialect<func::FuncDialect, moe::MoEDialect, plan::PlanDialect>();
+  context.loadDialect<func::FuncDialect, dist::DistDialect, moe::MoEDialect, plan::PlanDialect>();
   SY_ASSIGN_OR_RETURN(
       OwningOpRef<ModuleOp> module,
       compiler::importModel(arguments.modelDirectory, arguments.importOptions, context));
@@ -111,6 +120,8 @@ Status compileModel(const CompileArguments &arguments) {
     return writeModule(*module, textOutput);
 
   SY_RETURN_IF_ERROR(runStages(*module, arguments, options));
+  if (arguments.emit == "dist")
+    return writeModule(*module, textOutput);
   SY_ASSIGN_OR_RETURN(const Plan plan, compiler::emitPlan(*module));
   SY_RETURN_IF_ERROR(verify(plan).within("the plan that was made"));
   if (arguments.emit == "plan")

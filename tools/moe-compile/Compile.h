@@ -10,12 +10,14 @@ namespace switchyard {
 
 struct CompileArguments {
   std::string modelDirectory;
-  std::string output;              // "": standard output, for --emit moe and plan
-  std::string emit = "flatbuffer"; // moe, plan, flatbuffer
+  std::string output;              // "": standard output, for --emit moe, dist and plan
+  std::string emit = "flatbuffer"; // moe, dist, plan, flatbuffer
   std::string printAfter;          // a stage, import, or ""
   std::string target = "cpu";
+  std::string mesh; // "fsdp=2,ep=4"; "": one rank
+  double slotFactor = 2.0;
   int64_t threads = 1;
-  int64_t memory = 0; // bytes; 0: not given
+  int64_t memory = 0; // bytes of a rank; 0: not given
   compiler::ImportOptions importOptions;
 };
 

@@ -10,48 +10,6 @@ using namespace switchyard;
 
 namespace {
 
-/// Flags of the command line whose other values need many ranks or a later version.
-struct LaterFlags {
-  std::string mesh;
-  std::string recompute = "none";
-  bool syncEachBatch = false;
-};
-
-/// The product of the axes in "fsdp=2,ep=4", or nothing if that is no mesh.
-std::optional<int64_t> meshRanks(const std::string &mesh) {
-  int64_t ranks = 1;
-  for (const std::string &axis : CLI::detail::split(mesh, ',')) {
-    size_t equals = axis.find('=');
-    std::string name = axis.substr(0, equals);
-    int64_t size = 0;
-    if (equals == std::string::npos || (name != "dp" && name != "fsdp" && name != "ep") ||
-        !CLI::detail::lexical_cast(axis.substr(equals + 1), size) || size < 1 || size > 1 << 20 ||
-        ranks > 1 << 20)
-      return std::nullopt;
-    ranks *= size;
-  }
-  return ranks;
-}
-
-Status checkLaterFlags(const LaterFlags &flags) {
-  if (!flags.mesh.empty()) {
-    std::optional<int64_t> ranks = meshRanks(flags.mesh);
-    if (!ranks)
-      return Status::usage("--mesh: found \"" + flags.mesh +
-                           "\", expected sizes of the axes dp, fsdp and ep, as fsdp=1,ep=1");
-    if (*ranks != 1)
-      return Status::usage("--mesh: \"" + flags.mesh + "\" has " + std::to_string(*ranks) +
-                           " ranks; this version compiles for one rank only");
-  }
-  if (flags.recompute != "none")
-    return Status::usage("--recompute: found \"" + flags.recompute +
-                         "\"; this version supports none only");
-  if (flags.syncEachBatch)
-    return Status::usage("--sync-each-batch is for several ranks; this version compiles for one "
-                         "rank only");
-  return {};
-}
-
 /// Bytes from "800000000", "512MiB", "16GiB".
 Result<int64_t> parseMemory(const std::string &text) {
   const std::pair<std::string, int> units[] = {{"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"TiB", 40}};
@@ -76,7 +34,7 @@ Result<int64_t> parseMemory(const std::string &text) {
 int main(int argc, char **argv) {
   CLI::App app("Compiles a Hugging Face checkpoint folder into a plan that moe-run trains with.");
   CompileArguments arguments;
-  LaterFlags later;
+  std::string recompute = "none";
   ImportFlags importFlags;
   std::string memory;
   arguments.threads = compiler::defaultThreads();
@@ -90,17 +48,25 @@ int main(int argc, char **argv) {
   app.add_option("--threads", arguments.threads, "Worker threads; default: one per core")
       ->type_name("N");
   app.add_option("--memory", memory,
-                 "Memory that training may use, as 16GiB: a plan that needs more is refused. "
+                 "Memory that a rank may use, as 16GiB: a plan that needs more is refused. "
                  "Default: no refusal, and three quarters of this machine's for --coalesce auto")
       ->type_name("BYTES");
-  app.add_option("--mesh", later.mesh, "Sizes of the axes dp, fsdp, ep; one rank only so far")
+  app.add_option("--mesh", arguments.mesh,
+                 "Ranks, as sizes of the axes dp (replicas), fsdp (parameters are divided) and ep "
+                 "(experts too), as fsdp=2,ep=4; default: one rank")
       ->type_name("AXES");
-  app.add_option("--recompute", later.recompute, "none is the only one so far")
+  app.add_option("--token-exchange-slot-factor", arguments.slotFactor,
+                 "Rows that a rank can receive in one round of a token exchange, as a multiple of "
+                 "what even routing sends it; what is left takes further rounds")
+      ->capture_default_str()
+      ->type_name("X");
+  app.add_option("--recompute", recompute, "none is the only one so far")
       ->capture_default_str()
       ->type_name("none");
-  app.add_flag("--sync-each-batch", later.syncEachBatch, "For several ranks; not so far");
-  app.add_option("--emit", arguments.emit,
-                 "What to write: moe (the imported module), plan (the plan as text) or flatbuffer")
+  app.add_option(
+         "--emit", arguments.emit,
+         "What to write: moe (the imported module), dist (the programs on many ranks), plan "
+         "(the plan as text) or flatbuffer")
       ->capture_default_str()
       ->type_name("FORM");
   app.add_option("--print-after", arguments.printAfter,
@@ -108,7 +74,9 @@ int main(int argc, char **argv) {
       ->type_name("STAGE");
 
   return runCommand("moe-compile", app, argc, argv, [&]() -> Status {
-    SY_RETURN_IF_ERROR(checkLaterFlags(later));
+    if (recompute != "none")
+      return Status::usage("--recompute: found \"" + recompute +
+                           "\"; this version supports none only");
     SY_ASSIGN_OR_RETURN(arguments.importOptions, importFlags.options());
     if (!memory.empty()) {
       SY_ASSIGN_OR_RETURN(arguments.memory, parseMemory(memory));

@@ -44,7 +44,7 @@ func.func @program(%x: tensor<128xbf16>) {
 // all_gather_c3_shard: 400 elements, 4 ranks; 100 each is no multiple of 128.
 dist.mesh @mesh <["ep"=4]>
 func.func @program(%x: tensor<100xf32>) {
-  // expected-error@+1 {{expects a part of 'tensor<8x50xf32>' on each of 4 ranks: a flat shard of 128 elements, or slice i of dimension 0 on rank i; but the part is 'tensor<100xf32>'}}
+  // expected-error@+1 {{expects a part of 'tensor<8x50xf32>' on each of 4 ranks: a flat shard of 128 elements, or slice i of dimension 0 on rank i, or the i-th of 4 equal parts of dimension 0; but the part is 'tensor<100xf32>'}}
   %y = dist.all_gather %x over ["ep"] : tensor<100xf32> -> tensor<8x50xf32>
   return
 }
@@ -114,7 +114,7 @@ func.func @program(%x: tensor<8x50xf32>) {
 // reduce_scatter_c3
 dist.mesh @mesh <["ep"=2]>
 func.func @program(%x: tensor<8x50xf32>) {
-  // expected-error@+1 {{expects a part of 'tensor<8x50xf32>' on each of 2 ranks: a flat shard of 256 elements, or slice i of dimension 0 on rank i; but the part is 'tensor<128xf32>'}}
+  // expected-error@+1 {{expects a part of 'tensor<8x50xf32>' on each of 2 ranks: a flat shard of 256 elements, or slice i of dimension 0 on rank i, or the i-th of 2 equal parts of dimension 0; but the part is 'tensor<128xf32>'}}
   %y = dist.reduce_scatter %x over ["ep"] : tensor<8x50xf32> -> tensor<128xf32>
   return
 }

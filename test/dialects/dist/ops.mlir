@@ -22,9 +22,14 @@ func.func @gather(%shard: tensor<128xbf16>, %counts: tensor<8xi32>) {
 }
 
 // CHECK-LABEL: func.func @scatter
-func.func @scatter(%dw: tensor<8x50xf32>, %parts: tensor<4x3x5xbf16>) {
+func.func @scatter(%dw: tensor<8x50xf32>, %parts: tensor<4x3x5xbf16>,
+                   %joined: tensor<12x5xbf16>) {
   // CHECK: dist.reduce_scatter %{{.*}} over ["fsdp", "ep"] : tensor<8x50xf32> -> tensor<128xf32>
   %shard = dist.reduce_scatter %dw over ["fsdp", "ep"] : tensor<8x50xf32> -> tensor<128xf32>
+  // CHECK: dist.reduce_scatter %{{.*}} over ["ep"] : tensor<12x5xbf16> -> tensor<3x5xbf16>
+  %rows = dist.reduce_scatter %joined over ["ep"] : tensor<12x5xbf16> -> tensor<3x5xbf16>
+  // CHECK: dist.all_gather %{{.*}} over ["ep"] : tensor<3x5xbf16> -> tensor<12x5xbf16>
+  %whole = dist.all_gather %rows over ["ep"] : tensor<3x5xbf16> -> tensor<12x5xbf16>
   // CHECK: dist.reduce_scatter %{{.*}} over ["ep"] : tensor<4x3x5xbf16> -> tensor<3x5xbf16>
   %part = dist.reduce_scatter %parts over ["ep"] : tensor<4x3x5xbf16> -> tensor<3x5xbf16>
   return

@@ -107,7 +107,8 @@ func.func @evaluate(%ids: !ids {moe.name = "ids"}, %c: tensor<2x4xi32> {moe.name
 // -----
 
 // The reverse of the loop is a loop of as many rounds that receives its rows once more. It carries
-// the cotangents of rows and weights; that of the carried value passes by.
+// the cotangents of rows and weights; that of the carried value passes by, and what rounds add to the
+// cotangent of the rows starts there.
 
 !tokens = tensor<?x4xbf16, #moe.rows<"T">>
 !received = tensor<?x4xbf16, #moe.rows<"R">>
@@ -121,26 +122,24 @@ moe.state @down : tensor<4x4x4xbf16> {kind = parameter, sharding = #dist.shardin
 
 // CHECK-LABEL: func.func @micro_step
 // CHECK-SAME: %[[C:[^:]*]]: tensor<2x4xi32> {moe.name = "counts"}
-// CHECK-DAG: %[[ZEROW:.*]] = moe.constant 0.000000e+00 : tensor<2x4x4xf32>
-// CHECK-DAG: %[[ZEROX:.*]] = moe.constant 0.000000e+00 : tensor<?x4xbf16, #moe.rows<"T">>
+// CHECK: %[[ZEROW:.*]] = moe.constant 0.000000e+00 : tensor<2x4x4xf32>
 // CHECK: %[[X:.*]] = moe.embedding
 // CHECK: %[[W:.*]] = moe.read @down
 // CHECK: %[[COUNT:.*]] = dist.overflow_rounds %[[C]]
 // CHECK: dist.rounds %{{.*}} of %[[COUNT]] on device over ["ep"] carry(%{{.*}} = %[[X]]
 // CHECK: %{{.*}}, %[[DY:.*]], %{{.*}} = moe.linear_cross_entropy_grad
 // CHECK: %[[LOOP:.*]]:2 = dist.rounds %[[I:.*]] of %[[COUNT]] on device over ["ep"]
-// CHECK-SAME: carry(%[[SUMX:.*]] = %[[ZEROX]] : tensor<?x4xbf16, #moe.rows<"T">>, %[[SUMW:.*]] = %[[ZEROW]] : tensor<2x4x4xf32>)
+// CHECK-SAME: carry(%[[SUMX:.*]] = %[[DY]] : tensor<?x4xbf16, #moe.rows<"T">>, %[[SUMW:.*]] = %[[ZEROW]] : tensor<2x4x4xf32>)
 // CHECK-SAME: with(%[[XIN:.*]] = %[[X]] : {{[^%]*}}, %[[CIN:.*]] = %[[C]] : tensor<2x4xi32>, %[[WIN:.*]] = %[[W]] : tensor<2x4x4xbf16>, %[[DYIN:.*]] = %[[DY]] : tensor<?x4xbf16, #moe.rows<"T">>) {
 // CHECK-NEXT: %[[RECEIVED:.*]], %[[SIZES:.*]] = dist.token_exchange %[[XIN]], %[[CIN]] round %[[I]] over ["ep"]
 // CHECK-NEXT: %[[DG:.*]], %{{.*}} = dist.token_exchange %[[DYIN]], %[[CIN]] round %[[I]] over ["ep"]
 // CHECK-NEXT: %[[DR:.*]] = moe.grouped_gemm_dgrad %[[DG]], %[[WIN]], %[[SIZES]]
 // CHECK-NEXT: %[[DW:.*]] = moe.grouped_gemm_wgrad %[[DG]], %[[RECEIVED]], %[[SIZES]]
 // CHECK-NEXT: %[[NEXTX:.*]] = dist.token_return %[[DR]], %[[CIN]] round %[[I]] into %[[SUMX]] over ["ep"]
-// CHECK-NEXT: %[[NEXTW:.*]] = moe.add %[[SUMW]], %[[DW]] : tensor<2x4x4xf32>
+// CHECK-NEXT: %[[NEXTW:.*]] = moe.accumulate %[[SUMW]], %[[DW]] : tensor<2x4x4xf32>
 // CHECK-NEXT: dist.yield %[[NEXTX]], %[[NEXTW]]
-// CHECK: %[[DX:.*]] = moe.add %[[DY]], %[[LOOP]]#0
 // CHECK: moe.gradient @down, %[[LOOP]]#1 : tensor<2x4x4xf32>
-// CHECK: moe.embedding_grad %[[DX]]
+// CHECK: moe.embedding_grad %[[LOOP]]#0
 func.func @evaluate(%ids: !ids {moe.name = "ids"}, %c: tensor<2x4xi32> {moe.name = "counts"},
                     %loss_weights: tensor<?xf32, #moe.rows<"T">> {moe.name = "loss_weights"})
     -> (tensor<f32> {moe.name = "loss"}) {
@@ -178,7 +177,7 @@ moe.state @head : tensor<32x2xf32> {kind = parameter} from "head"
 // CHECK: %{{.*}}, %[[DY:.*]], %{{.*}} = moe.linear_cross_entropy_grad
 // CHECK: %[[DA:.*]] = dist.rounds %{{.*}} carry(%[[SUM:.*]] = %[[ZERO]] : tensor<128x2xf32>) with(%[[DYIN:.*]] = %[[DY]] : tensor<128x2xf32>) {
 // CHECK-NEXT: %[[D:.*]] = moe.scale %[[DYIN]] by 2.000000e+00
-// CHECK-NEXT: %[[NEXT:.*]] = moe.add %[[SUM]], %[[D]]
+// CHECK-NEXT: %[[NEXT:.*]] = moe.accumulate %[[SUM]], %[[D]]
 // CHECK-NEXT: dist.yield %[[NEXT]]
 // CHECK: moe.gradient @a, %[[DA]]
 // CHECK: moe.gradient @x, %[[DY]]

@@ -292,8 +292,8 @@ func.func @gradient_c3(%g: tensor<4xf32>) {
 
 moe.state @w : tensor<4xbf16> {kind = parameter}
 
-func.func @gradient_element(%g: tensor<4xbf16>) {
-  // expected-error@+1 {{operand #0 must be tensor of f32 with static extents, but got 'tensor<4xbf16>'}}
-  moe.gradient @w, %g : tensor<4xbf16>
+func.func @gradient_element(%g: tensor<4xi32>) {
+  // expected-error@+1 {{operand #0 must be tensor of f32 or bf16 with static extents, but got 'tensor<4xi32>'}}
+  moe.gradient @w, %g : tensor<4xi32>
   return
 }
