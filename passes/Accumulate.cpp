@@ -1,6 +1,8 @@
 #include "passes/Passes.h"
 #include "passes/Policy.h"
 
+#include "mlir/IR/TypeUtilities.h"
+
 using namespace mlir;
 
 namespace switchyard::passes {
@@ -70,19 +72,37 @@ struct Accumulate : impl::AccumulateBase<Accumulate> {
         states.declare(parameter, ".grad", moe::StateKind::Gradient, policy.gradient);
     if (failed(state))
       return failure();
-    Reduction reduction{{}, op.getValue()};
-    if (!policy.syncEachBatch)
-      reduction = findReduction(op.getValue());
-    if (!reduction.chain.empty() && failed(reduceOnce(op, reduction, *state)))
+    Reduction reduction = findReduction(op.getValue());
+    const bool isPutOff = !policy.syncEachBatch && !reduction.chain.empty();
+    if (isPutOff && failed(reduceOnce(op, reduction, *state)))
       return failure();
+    if (!isPutOff)
+      reduceInElements(reduction, policy.gradient);
     OpBuilder builder(op);
     Value sum = moe::ReadOp::create(builder, op.getLoc(), *state);
-    Value updated = moe::AccumulateOp::create(builder, op.getLoc(), sum, reduction.own);
+    Value updated = moe::AccumulateOp::create(builder, op.getLoc(), sum,
+                                              isPutOff ? reduction.own : op.getValue());
     moe::WriteOp::create(builder, op.getLoc(), state->getSymName(), updated);
     op.erase();
-    for (Operation *collective : llvm::reverse(reduction.chain))
-      collective->erase();
+    if (isPutOff)
+      for (Operation *collective : llvm::reverse(reduction.chain))
+        collective->erase();
     return success();
+  }
+
+  /// Reduces elements of the accumulators' type.
+  void reduceInElements(const Reduction &reduction, Type element) {
+    if (reduction.chain.empty() || getElementTypeOrSelf(reduction.own) == element)
+      return;
+    Operation *first = reduction.chain.front();
+    OpBuilder builder(first);
+    Value narrow =
+        moe::CastOp::create(builder, first->getLoc(),
+                            moe::withElement(reduction.own.getType(), element), reduction.own);
+    first->setOperand(0, narrow);
+    for (Operation *collective : reduction.chain)
+      collective->getResult(0).setType(
+          moe::withElement(collective->getResult(0).getType(), element));
   }
 
   /// Puts the reduction of what accumulates in `state` at the head of @optimizer_step.

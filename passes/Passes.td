@@ -101,7 +101,8 @@ def Accumulate : Pass<"accumulate", "::mlir::ModuleOp"> {
       moe.write @w.grad, %new : tensor<512x64xf32>
     ```
 
-    On many ranks a gradient is reduced over ranks first, and its accumulator is divided like the parameter. If
+    On many ranks a gradient is reduced over ranks first, in elements of the accumulator's type, and its accumulator is
+    divided like the parameter. If
     `moe.model` has `sync_each_batch = false`, the reduction is put off instead: each rank accumulates its own gradients,
     whole where they are summed into shards, and the chain of collectives stands at the head of `@optimizer_step`, once a
     step. There `moe.gradient` leaves its result for `optimizer`.

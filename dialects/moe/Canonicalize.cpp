@@ -52,6 +52,10 @@ OpFoldResult ScaleOp::fold(FoldAdaptor constants) {
   return getResult();
 }
 
+OpFoldResult CastOp::fold(FoldAdaptor) {
+  return getX().getType() == getY().getType() ? OpFoldResult(getX()) : OpFoldResult();
+}
+
 OpFoldResult SumOp::fold(FoldAdaptor) {
   return getTerms().size() == 1 ? OpFoldResult(getTerms().front()) : OpFoldResult();
 }

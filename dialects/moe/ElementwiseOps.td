@@ -66,6 +66,26 @@ def MoE_ConstantOp : MoE_DifferentiableOp<"constant", [ConstantLike]> {
   let hasFolder = 1;
 }
 
+def MoE_CastOp : MoE_DifferentiableOp<"cast", [MoE_AllShapesMatch<["x", "y"]>]> {
+  let summary = "A tensor with elements of another type.";
+  let description = [{
+    y = x, elementwise, rounded to the nearest value of the element type of `y`, to even between two.
+
+    Folds: to the type that it has already.
+
+    Constraints:
+    - (C1) `x` and `y` have the same shape.
+
+    ```mlir
+    %y = moe.cast %x : tensor<64xf32> to tensor<64xbf16>
+    ```
+  }];
+  let arguments = (ins MoE_AnyFloat:$x);
+  let results = (outs MoE_AnyFloat:$y);
+  let assemblyFormat = "$x attr-dict `:` type($x) `to` type($y)";
+  let hasFolder = 1;
+}
+
 def MoE_SumOp : MoE_DifferentiableOp<"sum"> {
   let summary = "The sum of scalars.";
   let description = [{

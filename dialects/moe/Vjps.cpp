@@ -24,6 +24,10 @@ SmallVector<Value> ScaleOp::buildVjp(OpBuilder &builder, ValueRange cotangents) 
   return {ScaleOp::create(builder, getLoc(), cotangents[0], getFactorAttr())};
 }
 
+SmallVector<Value> CastOp::buildVjp(OpBuilder &builder, ValueRange cotangents) {
+  return {CastOp::create(builder, getLoc(), getX().getType(), cotangents[0])};
+}
+
 SmallVector<Value> ConstantOp::buildVjp(OpBuilder &, ValueRange) {
   return {};
 }

@@ -1,4 +1,4 @@
-// add, scale, constant, accumulate, gather_rows, sum.
+// add, scale, constant, accumulate, cast, gather_rows, sum.
 #include "kernels/cpu/BFloat16.h"
 #include "kernels/cpu/KernelList.h"
 #include "kernels/cpu/Rows.h"
@@ -27,6 +27,13 @@ SWITCHYARD_VECTORIZED void accumulateRange(B *accumulator, const A *value, Range
 #pragma omp simd
   for (int64_t i = range.begin; i < range.end; ++i)
     accumulator[i] = fromFloat<B>(toFloat(accumulator[i]) + toFloat(value[i]));
+}
+
+template <typename B, typename A>
+SWITCHYARD_VECTORIZED void castRange(const A *x, B *y, Range range) {
+#pragma omp simd
+  for (int64_t i = range.begin; i < range.end; ++i)
+    y[i] = fromFloat<B>(toFloat(x[i]));
 }
 
 } // namespace
@@ -68,6 +75,16 @@ void runAccumulate(const Launch &launch) {
     withFloatType(value.dtype, [&]<typename A>(A) {
       forRows(launch, value.count(), 1,
               [&](Range range) { accumulateRange(accumulator.as<B>(), value.as<A>(), range); });
+    });
+  });
+}
+
+void runCast(const Launch &launch) {
+  const Tensor &x = launch.operands[0];
+  const Tensor &y = launch.operands[1];
+  withFloatType(x.dtype, [&]<typename A>(A) {
+    withFloatType(y.dtype, [&]<typename B>(B) {
+      forRows(launch, x.count(), 1, [&](Range range) { castRange(x.as<A>(), y.as<B>(), range); });
     });
   });
 }

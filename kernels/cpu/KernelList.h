@@ -16,6 +16,7 @@ void runAttentionGrad(const Launch &launch);
 // Elementwise.cpp
 void runAccumulate(const Launch &launch);
 void runAdd(const Launch &launch);
+void runCast(const Launch &launch);
 void runConstant(const Launch &launch);
 void runGatherRows(const Launch &launch);
 void runScale(const Launch &launch);

@@ -32,6 +32,7 @@ constexpr auto kTable = [] {
       &kAdd,
       &kAttention,
       &kAttentionGrad,
+      &kCast,
       &kClip,
       &kConstant,
       &kEmbedding,

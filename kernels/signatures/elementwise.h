@@ -1,6 +1,6 @@
 // Elementwise and row operations: sum of two tensors, product with a constant, a constant,
-// accumulation into a wider or narrower buffer (float32 sum, one rounding), selected rows (ids in
-// [0, T)), sum of scalars in order.
+// accumulation into a wider or narrower buffer (float32 sum, one rounding), conversion to another
+// dtype, selected rows (ids in [0, T)), sum of scalars in order.
 #pragma once
 
 #include "kernels/signatures/Signature.h"
@@ -32,6 +32,12 @@ inline constexpr OperandSpec kAccumulateOperands[] = {
     in("value", DTypeRule::A, "..."),
 };
 inline constexpr Signature kAccumulate = {"accumulate", kAccumulateOperands};
+
+inline constexpr OperandSpec kCastOperands[] = {
+    in("x", DTypeRule::A, "..."),
+    out("y", DTypeRule::B, "..."),
+};
+inline constexpr Signature kCast = {"cast", kCastOperands};
 
 inline constexpr OperandSpec kGatherRowsOperands[] = {
     in("x", DTypeRule::A, "T, D"),

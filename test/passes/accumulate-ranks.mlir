@@ -21,6 +21,26 @@ func.func @micro_step(%dw: tensor<16x50xf32> {moe.name = "dw"}) {
 
 // -----
 
+// In the accumulators' elements.
+
+// CHECK: func.func @micro_step(%[[DW:[^:]*]]:
+// CHECK-NEXT: %[[NARROW:.*]] = moe.cast %[[DW]] : tensor<16x50xf32> to tensor<16x50xbf16>
+// CHECK-NEXT: %[[SHARD:.*]] = dist.reduce_scatter %[[NARROW]] over ["fsdp"] : tensor<16x50xbf16> -> tensor<512xbf16>
+// CHECK-NEXT: %[[SUM:.*]] = dist.all_reduce %[[SHARD]] over ["dp"] : tensor<512xbf16>
+// CHECK: moe.accumulate %{{.*}}, %[[SUM]] : tensor<512xbf16>, tensor<512xbf16>
+module attributes {moe.model = {precision = "bf16"}} {
+  dist.mesh @mesh <["dp"=2, "fsdp"=2]>
+  moe.state @w : tensor<16x50xbf16> {kind = parameter, sharding = #dist.sharding<flat over ["fsdp"]>} from "w"
+  func.func @micro_step(%dw: tensor<16x50xf32> {moe.name = "dw"}) {
+    %shard = dist.reduce_scatter %dw over ["fsdp"] : tensor<16x50xf32> -> tensor<512xf32>
+    %sum = dist.all_reduce %shard over ["dp"] : tensor<512xf32>
+    moe.gradient @w, %sum : tensor<512xf32>
+    return
+  }
+}
+
+// -----
+
 // Or once a step: in the accumulators' elements, at the head of @optimizer_step. Experts stay divided over
 // "ep"; a gradient that is reduced in another way keeps that, and one that is not reduced is left.
 

@@ -81,6 +81,15 @@ func.func @sum_of_one(%x: tensor<f32>) -> tensor<f32> {
   return %y : tensor<f32>
 }
 
+// CHECK-LABEL: func.func @cast_to_itself
+// CHECK-NEXT: %[[Y:.*]] = moe.cast %arg0
+// CHECK-NEXT: return %arg0, %[[Y]]
+func.func @cast_to_itself(%x: tensor<4xf32>) -> (tensor<4xf32>, tensor<4xbf16>) {
+  %same = moe.cast %x : tensor<4xf32> to tensor<4xf32>
+  %y = moe.cast %same : tensor<4xf32> to tensor<4xbf16>
+  return %same, %y : tensor<4xf32>, tensor<4xbf16>
+}
+
 // CHECK-LABEL: func.func @accumulate_zero
 // CHECK-SAME: (%[[X:.*]]: tensor
 // CHECK-NEXT: return %[[X]]

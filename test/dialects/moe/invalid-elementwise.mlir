@@ -44,6 +44,14 @@ func.func @scale_c2(%x: tensor<4x8xf32>) {
 
 // -----
 
+func.func @cast_c1(%x: tensor<4x8xf32>) {
+  // expected-error@+1 {{failed to verify that all of {x, y} have same shape}}
+  %y = moe.cast %x : tensor<4x8xf32> to tensor<8x4xbf16>
+  return
+}
+
+// -----
+
 func.func @constant_c1() {
   // expected-error@+1 {{attribute 'value' failed to satisfy constraint: 64-bit float attribute in [-1e30, 1e30]}}
   %y = moe.constant 0x7FF0000000000000 : tensor<4xf32>

@@ -96,6 +96,9 @@ func.func @elementwise(%a: !hidden, %b: !hidden, %s: tensor<f32>) -> (!hidden, t
   %z = moe.scale %y by 2.0e-02 : !hidden
   // CHECK: moe.boundary %[[SCALE]] {layer = 3 : i64} : tensor<?x64xbf16, #moe.rows<"T">>
   %w = moe.boundary %z {layer = 3} : !hidden
+  // CHECK: moe.cast %{{.*}} : tensor<?x64xbf16, #moe.rows<"T">> to tensor<?x64xf32, #moe.rows<"T">>
+  // GENERIC: "moe.cast"(%{{.*}}) : (tensor<?x64xbf16, #moe.rows<"T">>) -> tensor<?x64xf32, #moe.rows<"T">>
+  %wide = moe.cast %w : !hidden to tensor<?x64xf32, #moe.rows<"T">>
   // CHECK: moe.constant 1.500000e+00 : tensor<f32>
   // GENERIC: "moe.constant"() <{value = 1.500000e+00 : f64}> : () -> tensor<f32>
   %c = moe.constant 1.5 : tensor<f32>

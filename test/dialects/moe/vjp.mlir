@@ -201,3 +201,30 @@ func.func @evaluate(%ids: !ids {moe.name = "input_ids"},
       : tensor<?x2xf32, #moe.rows<"T">>, tensor<8x2xf32>, !ids, tensor<?xf32, #moe.rows<"T">>
   return %loss : tensor<f32>
 }
+
+// -----
+
+// The cotangent of what is cast has the elements of what it was cast from.
+
+!ids = tensor<?xi32, #moe.rows<"T">>
+
+moe.state @table : tensor<32x8xf32> {kind = parameter}
+moe.state @head : tensor<32x8xbf16> {kind = parameter}
+
+// CHECK: func.func @micro_step
+// CHECK: %{{.*}}, %[[DX:.*]], %{{.*}} = moe.linear_cross_entropy_grad
+// CHECK: %[[WIDE:.*]] = moe.cast %[[DX]] : tensor<?x8xbf16, #moe.rows<"T">> to tensor<?x8xf32, #moe.rows<"T">>
+// CHECK: moe.embedding_grad %[[WIDE]]
+// GRADIENT: func.func @micro_step
+// GRADIENT: moe.gradient @table
+func.func @evaluate(%ids: !ids {moe.name = "input_ids"},
+                    %loss_weights: tensor<?xf32, #moe.rows<"T">> {moe.name = "loss_weights"})
+    -> (tensor<f32> {moe.name = "loss"}) {
+  %table = moe.read @table : tensor<32x8xf32>
+  %x = moe.embedding %table, %ids : tensor<32x8xf32>, !ids
+  %narrow = moe.cast %x : tensor<?x8xf32, #moe.rows<"T">> to tensor<?x8xbf16, #moe.rows<"T">>
+  %head = moe.read @head : tensor<32x8xbf16>
+  %loss = moe.linear_cross_entropy %narrow, %head, %ids, %loss_weights chunk_rows 4
+      : tensor<?x8xbf16, #moe.rows<"T">>, tensor<32x8xbf16>, !ids, tensor<?xf32, #moe.rows<"T">>
+  return %loss : tensor<f32>
+}

@@ -67,6 +67,23 @@ TEST(Elementwise, AccumulateRoundsOnceToNearestEven) {
   EXPECT_EQ(operands[0].values, (std::vector<double>{1, 1.015625, 1.0078125}));
 }
 
+TEST(Elementwise, CastAgreesWithFloat64) {
+  Random random(5);
+  for (DType from : kFloats)
+    for (DType to : kFloats)
+      for (const auto &dims : shapes())
+        expectConforms(
+            {"cast", {uniform(random, from, dims), Array(to, dims)}},
+            [](std::vector<Array> &operands) { operands[1].values = operands[0].values; });
+}
+
+TEST(Elementwise, CastRoundsToNearestEven) {
+  std::vector<Array> operands = runOnce(
+      {"cast",
+       {arrayOf(DType::F32, {3}, {1.00390625, 1.01171875, -1.004}), Array(DType::BF16, {3})}});
+  EXPECT_EQ(operands[1].values, (std::vector<double>{1, 1.015625, -1.0078125}));
+}
+
 TEST(Elementwise, GatherRowsCopiesThem) {
   Random random(4);
   for (DType dtype : kFloats)
