@@ -1,5 +1,7 @@
 #include "runtime/comm/Call.h"
 
+#include "runtime/comm/Reduce.h"
+
 #include <algorithm>
 #include <cstring>
 #include <fmt/format.h>
@@ -38,18 +40,27 @@ void Call::say(const std::string &problem) {
   header.problem[length] = 0;
 }
 
-int64_t offsetOf(const Rows &rows, int rank) {
+int64_t offsetOf(const Rows &rows, int64_t piece) {
   if (!rows.offsets.empty())
-    return rows.offsets[rank];
+    return rows.offsets[piece];
   int64_t offset = 0;
-  for (int r = 0; r < rank; ++r)
-    offset += rows.counts[r];
+  for (int64_t before = 0; before < piece; ++before)
+    offset += rows.counts[before];
   return offset;
 }
 
 void copyBytes(void *to, const void *from, int64_t bytes) {
   if (bytes > 0 && to != from)
     std::memcpy(to, from, static_cast<size_t>(bytes));
+}
+
+void receiveBytes(const Call &call, void *to, const void *from, int64_t bytes) {
+  if (!call.adds)
+    return copyBytes(to, from, bytes);
+  const void *sources[] = {to, from};
+  kernels::DType dtype = call.header.terms.dtype;
+  if (bytes > 0)
+    reduceInOrder(dtype, Reduction::Sum, sources, bytes / kernels::byteSize(dtype), to);
 }
 
 namespace {
@@ -75,7 +86,9 @@ std::string describe(const Header &header) {
       text += fmt::format(" and others, {} buffers", terms.transfers);
     break;
   case Op::AllToAllV:
-    text += fmt::format(" of rows of {} bytes", terms.count);
+    text += fmt::format(" of rows of {} bytes in {} pieces per rank", terms.count, terms.transfers);
+    if (terms.adds)
+      text += fmt::format(", adding {}", kernels::name(terms.dtype));
     break;
   case Op::ExchangeCounts:
     text += fmt::format(" of {} per rank", terms.count);
@@ -103,14 +116,21 @@ Status agree(std::span<const Posted> posted, std::span<const int> worldRanks) {
           "the ranks disagree: rank {} calls {}, rank {} calls {}; all ranks of a group must make "
           "the same calls in the same order",
           worldRanks[0], describe(*posted[0].header), worldRanks[r], describe(*posted[r].header)));
-  if (posted[0].header->terms.op != Op::AllToAllV)
-    return {};
+  return {};
+}
+
+Status agreeRows(std::span<const Posted> posted, std::span<const int> worldRanks) {
+  auto pieces = static_cast<size_t>(posted[0].header->terms.transfers);
   for (size_t s = 0; s < posted.size(); ++s)
     for (size_t r = 0; r < posted.size(); ++r)
-      if (posted[s].sendCounts[r] != posted[r].receiveCounts[s])
-        return Status::failed(fmt::format("rank {} sends {} rows to rank {}, which expects {}",
-                                          worldRanks[s], posted[s].sendCounts[r], worldRanks[r],
-                                          posted[r].receiveCounts[s]));
+      for (size_t j = 0; j < pieces; ++j) {
+        int64_t sent = posted[s].sendCounts[r * pieces + j];
+        int64_t expected = posted[r].receiveCounts[s * pieces + j];
+        if (sent != expected)
+          return Status::failed(fmt::format(
+              "rank {} sends {} rows{} to rank {}, which expects {}", worldRanks[s], sent,
+              pieces > 1 ? fmt::format(" in piece {}", j) : "", worldRanks[r], expected));
+      }
   return {};
 }
 

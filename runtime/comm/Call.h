@@ -26,9 +26,10 @@ struct Header {
   struct Terms {
     Op op = Op::None;
     Reduction reduction = Reduction::Sum;
-    kernels::DType dtype = kernels::DType::F32; // of the first transfer
-    uint8_t zero[5] = {};
-    int64_t transfers = 0;
+    kernels::DType dtype = kernels::DType::F32; // of the first transfer, of rows that are added
+    uint8_t adds = 0;
+    uint8_t zero[4] = {};
+    int64_t transfers = 0; // transfers, or pieces per rank of an allToAllV
     int64_t count =
         0; // elements of the first transfer, bytes of a broadcast or row, counts per rank
     int64_t root = 0;
@@ -49,16 +50,19 @@ struct Call {
   Rows sendRows;
   Rows receiveRows;
   int64_t rowBytes = 0;
+  bool adds = false;
 
   Op op() const { return header.terms.op; }
   int root() const { return static_cast<int>(header.terms.root); }
+  /// Of an allToAllV, per rank.
+  int64_t pieces() const { return header.terms.transfers; }
   void say(const std::string &problem);
 };
 
-/// The row at which the rows of `rank` start.
-int64_t offsetOf(const Rows &rows, int rank);
+/// The row at which a piece starts: `piece` = rank * pieces per rank + its number.
+int64_t offsetOf(const Rows &rows, int64_t piece);
 
-/// One rank's side of a call. Counts are of an allToAllV, else empty.
+/// One rank's side of a call. Counts are those of an allToAllV.
 struct Posted {
   const Header *header = nullptr;
   std::span<const int64_t> sendCounts;
@@ -69,8 +73,14 @@ struct Posted {
 /// name the ranks by their numbers in the world.
 Status agree(std::span<const Posted> posted, std::span<const int> worldRanks);
 
+/// The same of the counts of an allToAllV, after agree().
+Status agreeRows(std::span<const Posted> posted, std::span<const int> worldRanks);
+
 /// Copies what is not there already.
 void copyBytes(void *to, const void *from, int64_t bytes);
+
+/// Copies rows that an allToAllV receives, or adds them.
+void receiveBytes(const Call &call, void *to, const void *from, int64_t bytes);
 
 inline std::byte *at(void *base, int64_t bytes) {
   return base ? static_cast<std::byte *>(base) + bytes : nullptr;

@@ -85,27 +85,80 @@ void describeTransfers(Call &call, std::span<const Transfer> transfers, int64_t 
   }
 }
 
+/// "rank 2 of the group", and its piece where it has several.
+std::string pieceText(int64_t piece, int64_t pieces) {
+  std::string text = fmt::format("rank {} of the group", piece / pieces);
+  return pieces == 1 ? text : text + fmt::format(", piece {}", piece % pieces);
+}
+
+/// Where rows that are received lie over others, if they are gone through in the order `at` of
+/// pieces; empty if nowhere.
+template <typename At>
+std::string overlapOf(const Rows &rows, int64_t pieces, const At &at) {
+  int64_t end = 0;
+  for (int64_t i = 0; i < static_cast<int64_t>(rows.counts.size()); ++i) {
+    int64_t piece = at(i);
+    if (rows.counts[piece] == 0)
+      continue;
+    if (rows.offsets[piece] < end)
+      return fmt::format("it receives {} rows at row {} for {}, over those of the ranks before, "
+                         "which end at row {}",
+                         rows.counts[piece], rows.offsets[piece], pieceText(piece, pieces), end);
+    end = rows.offsets[piece] + rows.counts[piece];
+  }
+  return "";
+}
+
 std::string problemOf(std::string_view side, const Rows &rows, int groupSize, int64_t rowBytes,
-                      size_t bufferBytes, bool ascending) {
+                      size_t bufferBytes) {
   auto size = static_cast<size_t>(groupSize);
-  if (rows.counts.size() != size || (!rows.offsets.empty() && rows.offsets.size() != size))
-    return fmt::format("{} has {} counts and {} offsets for a group of {}", side,
-                       rows.counts.size(), rows.offsets.size(), size);
+  size_t count = rows.counts.size();
+  if (count == 0 || count % size != 0 || (!rows.offsets.empty() && rows.offsets.size() != count))
+    return fmt::format("{} has {} counts and {} offsets for a group of {}", side, count,
+                       rows.offsets.size(), size);
   auto capacity = static_cast<int64_t>(bufferBytes / static_cast<uint64_t>(rowBytes));
   int64_t end = 0;
-  for (size_t r = 0; r < size; ++r) {
-    int64_t count = rows.counts[r];
-    int64_t offset = rows.offsets.empty() ? end : rows.offsets[r];
-    if (count < 0 || offset < 0 || count > capacity || offset > capacity - count)
-      return fmt::format("{} {} rows at row {} for rank {} of the group, where the buffer holds {}",
-                         side, count, offset, r, capacity);
-    if (ascending && count > 0 && offset < end)
-      return fmt::format("{} {} rows at row {} for rank {} of the group, over those of the ranks "
-                         "before, which end at row {}",
-                         side, count, offset, r, end);
-    if (count > 0 || rows.offsets.empty())
-      end = offset + count;
+  for (size_t i = 0; i < count; ++i) {
+    int64_t number = rows.counts[i];
+    int64_t offset = rows.offsets.empty() ? end : rows.offsets[i];
+    if (number < 0 || offset < 0 || number > capacity || offset > capacity - number)
+      return fmt::format(
+          "{} {} rows at row {} for {}, where the buffer holds {}", side, number, offset,
+          pieceText(static_cast<int64_t>(i), static_cast<int64_t>(count / size)), capacity);
+    end = offset + number;
   }
+  return "";
+}
+
+/// What is wrong with the rows of an allToAllV whose row has `rowBytes` > 0; empty if nothing is.
+std::string problemOfRows(const Call &call, int groupSize) {
+  const Rows &sent = call.sendRows, &received = call.receiveRows;
+  std::string problem = problemOf("it sends", sent, groupSize, call.rowBytes, call.send.size());
+  if (problem.empty())
+    problem = problemOf("it receives", received, groupSize, call.rowBytes, call.receive.size());
+  if (!problem.empty())
+    return problem;
+  int64_t pieces = call.pieces();
+  if (sent.counts.size() != received.counts.size())
+    return fmt::format("it sends {} pieces to each rank and receives {}, not the same number",
+                       pieces, received.counts.size() / static_cast<size_t>(groupSize));
+  if (!received.offsets.empty()) {
+    problem = overlapOf(received, pieces, [](int64_t i) { return i; });
+    auto byPiece = [&](int64_t i) { return i % groupSize * pieces + i / groupSize; };
+    if (!problem.empty() && !overlapOf(received, pieces, byPiece).empty())
+      return problem;
+  }
+  if (overlap(call.send.data(), static_cast<int64_t>(call.send.size()), call.receive.data(),
+              static_cast<int64_t>(call.receive.size())))
+    return "send and receive overlap; all_to_all_v is not done in place";
+  int64_t element = kernels::byteSize(call.header.terms.dtype);
+  auto misaligned = [&](const std::byte *data) {
+    return reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(element) != 0;
+  };
+  if (call.adds && (call.rowBytes % element != 0 || misaligned(call.send.data()) ||
+                    misaligned(call.receive.data())))
+    return fmt::format("rows of {} bytes that are added are not whole, aligned {} elements",
+                       call.rowBytes, kernels::name(call.header.terms.dtype));
   return "";
 }
 
@@ -160,25 +213,24 @@ Status Group::allReduce(Where where, Reduction reduction, std::span<const Transf
 }
 
 Status Group::allToAllV(Where where, int64_t rowBytes, std::span<const std::byte> send,
-                        Rows sendRows, std::span<std::byte> receive, Rows receiveRows) {
+                        Rows sendRows, std::span<std::byte> receive, Rows receiveRows,
+                        std::optional<kernels::DType> added) {
   Call call = callOf(Op::AllToAllV, where);
-  call.header.terms.count = rowBytes;
+  comm::Header::Terms &terms = call.header.terms;
+  terms.count = rowBytes;
+  terms.transfers = static_cast<int64_t>(sendRows.counts.size()) / size();
+  terms.adds = added.has_value();
+  terms.dtype = added.value_or(kernels::DType::F32);
   call.rowBytes = rowBytes;
+  call.adds = added.has_value();
   call.send = send;
   call.receive = receive;
   call.sendRows = sendRows;
   call.receiveRows = receiveRows;
-  if (rowBytes < 1 || rowBytes > kMaxBytes) {
+  if (rowBytes < 1 || rowBytes > kMaxBytes)
     call.say(fmt::format("a row has {} bytes, not at least 1", rowBytes));
-  } else {
-    std::string problem = problemOf("it sends", sendRows, size(), rowBytes, send.size(), false);
-    if (problem.empty())
-      problem = problemOf("it receives", receiveRows, size(), rowBytes, receive.size(), true);
-    if (problem.empty() && overlap(send.data(), static_cast<int64_t>(send.size()), receive.data(),
-                                   static_cast<int64_t>(receive.size())))
-      problem = "send and receive overlap; all_to_all_v is not done in place";
-    call.say(problem);
-  }
+  else
+    call.say(problemOfRows(call, size()));
   return execute(call);
 }
 

@@ -22,6 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -53,8 +54,9 @@ struct Transfer {
   int64_t count = 0;
 };
 
-/// Rows in a buffer, by rank of the group: `counts[r]` rows to or from rank r, which start at row
-/// `offsets[r]`, or, with empty `offsets`, behind those of rank r - 1.
+/// Rows in a buffer, in k >= 1 pieces to or from each rank of the group: piece j of rank r has
+/// `counts[r * k + j]` rows, which start at row `offsets[r * k + j]`, or, with empty `offsets`,
+/// behind those of the piece before.
 struct Rows {
   std::span<const int64_t> counts;
   std::span<const int64_t> offsets = {};
@@ -99,11 +101,20 @@ public:
     return allReduce(where, reduction, std::span(&transfer, 1));
   }
 
-  /// Sends rows of `rowBytes` bytes to every rank, uneven. What rank s sends to rank r must be as
-  /// many rows as rank r receives from rank s. Rows that are received do not overlap and stand in
-  /// rank order; rows that are sent may overlap. Send and receive are different memory.
+  /// Sends rows of `rowBytes` bytes to every rank, uneven, all in as many pieces per rank. Piece j
+  /// of what rank s sends to rank r must be as many rows as piece j of what rank r receives from
+  /// rank s. Rows that are received do not overlap and stand rank by rank or piece by piece; rows
+  /// that are sent may overlap. Send and receive are different memory.
+  ///
+  /// With `added`, rows are elements of that dtype, and what is received is added to what is there,
+  /// bf16 rounded once.
   Status allToAllV(Where where, int64_t rowBytes, std::span<const std::byte> send, Rows sendRows,
-                   std::span<std::byte> receive, Rows receiveRows);
+                   std::span<std::byte> receive, Rows receiveRows,
+                   std::optional<kernels::DType> added = std::nullopt);
+
+  /// Takes what allToAllV with up to `pieces` pieces per rank needs, which it else takes in the
+  /// first such call. Communicates nothing.
+  virtual void reserveRows(int64_t pieces) { static_cast<void>(pieces); }
 
   /// receive[s * k ...] = what rank s has in send[rank() * k ...], k = send.size() / size(): with
   /// k = 1 the counts for allToAllV, with more the counts by expert.

@@ -1,5 +1,8 @@
 #include "runtime/plan/Layout.h"
 
+#include <algorithm>
+#include <cmath>
+
 namespace switchyard {
 
 std::string_view name(Arena arena) {
@@ -9,6 +12,12 @@ std::string_view name(Arena arena) {
 
 std::string_view name(StateKind kind) {
   constexpr std::string_view kNames[] = {"parameter", "master", "gradient", "moment"};
+  return kNames[static_cast<size_t>(kind)];
+}
+
+std::string_view name(CollectiveKind kind) {
+  constexpr std::string_view kNames[] = {"all_gather", "reduce_scatter", "all_reduce",
+                                         "token_exchange", "token_return"};
   return kNames[static_cast<size_t>(kind)];
 }
 
@@ -26,11 +35,51 @@ uint64_t bytesOf(const Buffer &buffer, std::span<const int64_t> values) {
   return bytes;
 }
 
-uint64_t bytesOf(const State &state) {
-  auto bytes = static_cast<uint64_t>(kernels::byteSize(state.dtype));
-  for (int64_t extent : state.shape)
+namespace {
+
+uint64_t bytesOf(DType dtype, std::span<const int64_t> shape) {
+  auto bytes = static_cast<uint64_t>(kernels::byteSize(dtype));
+  for (int64_t extent : shape)
     bytes *= static_cast<uint64_t>(extent);
   return bytes;
+}
+
+uint64_t reservedBytes(DType dtype, int64_t elements) {
+  return static_cast<uint64_t>(elements) * static_cast<uint64_t>(kernels::byteSize(dtype));
+}
+
+} // namespace
+
+uint64_t capacityOf(const Buffer &buffer, std::span<const int64_t> values) {
+  return std::max(bytesOf(buffer, values), reservedBytes(buffer.dtype, buffer.reserve));
+}
+
+uint64_t bytesOf(const State &state) {
+  return bytesOf(state.dtype, state.shape);
+}
+
+uint64_t localBytesOf(const State &state, const Mesh &mesh) {
+  return bytesOf(state.dtype, localShape(state.shape, state.sharding, mesh));
+}
+
+uint64_t capacityOf(const State &state, const Mesh &mesh) {
+  return std::max(localBytesOf(state, mesh), reservedBytes(state.dtype, state.reserve));
+}
+
+int64_t valueFor(const Symbol &symbol, int64_t tokens) {
+  if (symbol.name == "T")
+    return tokens;
+  if (symbol.rowsPerToken == 0)
+    return symbol.bound;
+  double rows = std::ceil(symbol.rowsPerToken * static_cast<double>(tokens));
+  return rows < static_cast<double>(symbol.bound) ? static_cast<int64_t>(rows) : symbol.bound;
+}
+
+int32_t findSymbol(const Plan &plan, std::string_view name) {
+  for (size_t i = 0; i < plan.symbols.size(); ++i)
+    if (plan.symbols[i].name == name)
+      return static_cast<int32_t>(i);
+  return -1;
 }
 
 std::optional<uint64_t> checkedBytes(DType dtype, std::span<const int64_t> shape) {
@@ -70,26 +119,81 @@ std::string typeText(DType dtype, std::span<const int64_t> shape) {
   return typeText(Plan(), dtype, extents);
 }
 
-std::vector<Access> accessesOf(const Instruction &instruction) {
-  using kernels::Role;
-  if (const auto *copy = std::get_if<CopyInstruction>(&instruction))
-    return {{copy->from, Role::In, "from"}, {copy->to, Role::Out, "to"}};
-  const auto &launch = std::get<LaunchInstruction>(instruction);
+namespace {
+
+using kernels::Role;
+
+std::vector<Access> accesses(const LaunchInstruction &launch) {
   const kernels::Signature &signature = *kernels::findSignature(launch.kernel);
-  std::vector<Access> accesses;
+  std::vector<Access> result;
   int count = static_cast<int>(launch.operands.size());
   for (int i = 0; i < count; ++i) {
     Role role = signature.operands[kernels::specOfOperand(signature, i, count)].role;
-    accesses.push_back({launch.operands[i], role, kernels::operandName(signature, i, count)});
+    result.push_back({launch.operands[i], role, kernels::operandName(signature, i, count)});
   }
   if (launch.workspace >= 0)
-    accesses.push_back({static_cast<uint32_t>(launch.workspace), Role::Out, "workspace", true});
-  return accesses;
+    result.push_back({static_cast<uint32_t>(launch.workspace), Role::Out, "workspace", true});
+  return result;
+}
+
+std::vector<Access> accesses(const CopyInstruction &copy) {
+  return {{copy.from, Role::In, "from"}, {copy.to, Role::Out, "to"}};
+}
+
+std::vector<Access> accesses(const CollectiveInstruction &collective) {
+  std::vector<Access> result;
+  auto add = [&](Role role, std::string name) {
+    result.push_back({collective.operands[result.size()], role, std::move(name)});
+  };
+  bool isExchange = collective.kind == CollectiveKind::TokenExchange;
+  if (!isExchange && collective.kind != CollectiveKind::TokenReturn) {
+    for (size_t i = 0; i < collective.operands.size(); ++i)
+      add(i % 2 == 0 ? Role::In : Role::Out,
+          (i % 2 == 0 ? "in[" : "out[") + std::to_string(i / 2) + "]");
+    return result;
+  }
+  add(Role::In, "rows");
+  add(Role::In, "all_counts");
+  if (isExchange) {
+    add(Role::Out, "received");
+    add(Role::Out, "group_sizes");
+  } else {
+    add(collective.adds ? Role::Update : Role::Out, "returned");
+  }
+  if (result.size() < collective.operands.size())
+    add(Role::In, "round");
+  return result;
+}
+
+std::vector<Access> accesses(const RepeatInstruction &repeat) {
+  return {{repeat.allCounts, Role::In, "all_counts"}, {repeat.round, Role::Out, "round"}};
+}
+
+std::vector<Access> accesses(const RecordInstruction &) {
+  return {};
+}
+
+std::vector<Access> accesses(const WaitInstruction &) {
+  return {};
+}
+
+} // namespace
+
+std::vector<Access> accessesOf(const Instruction &instruction) {
+  return std::visit([](const auto &alternative) { return accesses(alternative); }, instruction);
+}
+
+uint32_t streamOf(const Instruction &instruction) {
+  return std::visit([](const auto &alternative) { return alternative.stream; }, instruction);
 }
 
 std::string_view nameOf(const Instruction &instruction) {
-  const auto *launch = std::get_if<LaunchInstruction>(&instruction);
-  return launch ? std::string_view(launch->kernel) : "copy";
+  if (const auto *launch = std::get_if<LaunchInstruction>(&instruction))
+    return launch->kernel;
+  if (const auto *collective = std::get_if<CollectiveInstruction>(&instruction))
+    return name(collective->kind);
+  constexpr std::string_view kNames[] = {"", "copy", "", "repeat", "record", "wait"};
+  return kNames[instruction.index()];
 }
 
 } // namespace switchyard

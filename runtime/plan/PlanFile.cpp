@@ -50,7 +50,8 @@ private:
   }
 
   Offset<fb::Symbol> symbolTable(const Symbol &symbol) {
-    return fb::CreateSymbol(builder_, builder_.CreateString(symbol.name), symbol.bound);
+    return fb::CreateSymbol(builder_, builder_.CreateString(symbol.name), symbol.bound,
+                            symbol.rowsPerToken);
   }
 
   Offset<fb::Source> sourceTable(const Source &source) {

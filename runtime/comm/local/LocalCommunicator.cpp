@@ -100,6 +100,8 @@ private:
       posted_[r] = {&other.header, other.sendRows.counts, other.receiveRows.counts};
     }
     Status status = agree(posted_, ranks());
+    if (status.ok() && call.op() == Op::AllToAllV)
+      status = agreeRows(posted_, ranks());
     if (status.ok())
       move(call);
     // Every rank comes here: nobody waits in vain, and nobody may go while others read its memory.
@@ -219,9 +221,14 @@ private:
 
   void receiveRows(const Call &call) {
     for (int r = 0; r < size(); ++r)
-      copyBytes(at(call.receive.data(), offsetOf(call.receiveRows, r) * call.rowBytes),
-                at(other(r).send.data(), offsetOf(other(r).sendRows, rank()) * call.rowBytes),
-                call.receiveRows.counts[r] * call.rowBytes);
+      for (int64_t j = 0; j < call.pieces(); ++j) {
+        int64_t mine = r * call.pieces() + j;
+        int64_t theirs = rank() * call.pieces() + j;
+        receiveBytes(call,
+                     at(call.receive.data(), offsetOf(call.receiveRows, mine) * call.rowBytes),
+                     at(other(r).send.data(), offsetOf(other(r).sendRows, theirs) * call.rowBytes),
+                     call.receiveRows.counts[mine] * call.rowBytes);
+      }
   }
 
   void receiveCounts(const Call &call) {

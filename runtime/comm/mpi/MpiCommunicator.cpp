@@ -40,6 +40,26 @@ void sleepFor(int64_t microseconds) {
   nanosleep(&time, nullptr);
 }
 
+/// A part of a piece of rows that goes in one message.
+struct Chunk {
+  int64_t piece = 0;
+  int64_t begin = 0; // its first byte in the piece
+  int64_t bytes = 0; // 0: there is none left
+
+  /// Goes on to the next one, of at most `most` bytes; false if there is none.
+  template <typename BytesOf>
+  bool next(int64_t pieces, int64_t most, const BytesOf &bytesOf) {
+    begin += bytes;
+    bytes = 0;
+    for (; piece < pieces; ++piece, begin = 0)
+      if (begin < bytesOf(piece)) {
+        bytes = std::min(most, bytesOf(piece) - begin);
+        return true;
+      }
+    return false;
+  }
+};
+
 class MpiGroup final : public Group {
 public:
   MpiGroup(std::shared_ptr<MpiShared> shared, std::shared_ptr<RankTable> table,
@@ -47,12 +67,20 @@ public:
       : Group(std::move(table), members, worldRank), shared_(std::move(shared)), comm_(comm),
         posted_(members->ranks.size()), sources_(members->ranks.size()) {
     size_t size = members->ranks.size();
-    headerBytes_ = static_cast<int64_t>(sizeof(Header) + 2 * size * sizeof(int64_t));
-    headers_.resize(size * static_cast<size_t>(headerBytes_));
+    headers_.resize(size);
+    chunks_.resize(2 * size);
     // A group of one reduces without scratch.
     if (size > 1)
       scratch_.resize(static_cast<size_t>(shared_->options.scratchBytes));
     requests_.reserve(2 * size + 16);
+  }
+
+  void reserveRows(int64_t pieces) override {
+    auto count = static_cast<size_t>(size());
+    auto all = static_cast<size_t>(pieces) * count;
+    if (counts_.size() < 2 * all * count)
+      counts_.resize(2 * all * count);
+    requests_.reserve(2 * all + 16);
   }
 
   /// On failure of MPI itself the communicator is left to the end of the process.
@@ -62,7 +90,8 @@ public:
   }
 
   uint64_t memoryBytes() const {
-    return sizeof(*this) + headers_.capacity() + scratch_.capacity() +
+    return sizeof(*this) + headers_.capacity() * sizeof(Header) + scratch_.capacity() +
+           counts_.capacity() * sizeof(int64_t) + chunks_.capacity() * sizeof(Chunk) +
            requests_.capacity() * sizeof(MPI_Request) + posted_.capacity() * sizeof(Posted) +
            sources_.capacity() * sizeof(void *);
   }
@@ -71,6 +100,10 @@ private:
   Status run(const Call &call) override {
     SY_RETURN_IF_ERROR(exchangeHeaders(call));
     SY_RETURN_IF_ERROR(agree(posted_, ranks()));
+    if (call.op() == Op::AllToAllV) {
+      SY_RETURN_IF_ERROR(exchangeRowCounts(call));
+      SY_RETURN_IF_ERROR(agreeRows(posted_, ranks()));
+    }
     switch (call.op()) {
     case Op::AllGather:
       return allGatherTransfers(call);
@@ -83,7 +116,7 @@ private:
         SY_RETURN_IF_ERROR(allReduceTransfer(call, transfer));
       return {};
     case Op::AllToAllV:
-      return exchangeRows(call);
+      return call.adds ? addRows(call) : exchangeRows(call);
     case Op::ExchangeCounts:
       return exchangeCountsOf(call);
     case Op::Broadcast:
@@ -157,33 +190,38 @@ private:
   }
 
   Status exchangeHeaders(const Call &call) {
-    auto count = static_cast<size_t>(size());
-    std::byte *mine = headerOf(rank());
-    std::memset(mine, 0, static_cast<size_t>(headerBytes_));
-    std::memcpy(mine, &call.header, sizeof(Header));
-    bool withCounts = call.op() == Op::AllToAllV && !call.header.problem[0];
-    if (withCounts) {
-      std::memcpy(mine + sizeof(Header), call.sendRows.counts.data(), count * sizeof(int64_t));
-      std::memcpy(mine + sizeof(Header) + count * sizeof(int64_t), call.receiveRows.counts.data(),
-                  count * sizeof(int64_t));
-    }
+    headers_[rank()] = call.header;
+    SY_RETURN_IF_ERROR(shareAll(headers_.data(), sizeof(Header)));
     for (int r = 0; r < size(); ++r)
-      if (r != rank())
-        SY_RETURN_IF_ERROR(receiveFrom(r, headerOf(r), headerBytes_));
-    for (int r = 0; r < size(); ++r)
-      if (r != rank())
-        SY_RETURN_IF_ERROR(sendTo(r, mine, headerBytes_));
-    SY_RETURN_IF_ERROR(wait());
+      posted_[r].header = &headers_[r];
+    return {};
+  }
+
+  /// Every rank learns every rank's counts.
+  Status exchangeRowCounts(const Call &call) {
+    reserveRows(call.pieces());
+    size_t count = call.sendRows.counts.size();
+    auto countsOf = [&](int r) { return std::span(counts_).subspan(r * 2 * count, 2 * count); };
+    std::ranges::copy(call.sendRows.counts, countsOf(rank()).begin());
+    std::ranges::copy(call.receiveRows.counts, countsOf(rank()).subspan(count).begin());
+    SY_RETURN_IF_ERROR(shareAll(counts_.data(), static_cast<int64_t>(2 * count * sizeof(int64_t))));
     for (int r = 0; r < size(); ++r) {
-      std::byte *header = headerOf(r);
-      const auto *counts = reinterpret_cast<const int64_t *>(header + sizeof(Header));
-      posted_[r] = {
-          reinterpret_cast<const Header *>(header), {counts, count}, {counts + count, count}};
+      posted_[r].sendCounts = countsOf(r).first(count);
+      posted_[r].receiveCounts = countsOf(r).subspan(count);
     }
     return {};
   }
 
-  std::byte *headerOf(int peer) { return headers_.data() + peer * headerBytes_; }
+  /// Gathers `bytes` bytes of every rank, which lie in their place in `all` already.
+  Status shareAll(void *all, int64_t bytes) {
+    for (int r = 0; r < size(); ++r)
+      if (r != rank())
+        SY_RETURN_IF_ERROR(receiveFrom(r, at(all, r * bytes), bytes));
+    for (int r = 0; r < size(); ++r)
+      if (r != rank())
+        SY_RETURN_IF_ERROR(sendTo(r, at(all, rank() * bytes), bytes));
+    return wait();
+  }
 
   Status allGatherTransfers(const Call &call) {
     for (const Transfer &transfer : call.transfers) {
@@ -269,20 +307,62 @@ private:
   }
 
   Status exchangeRows(const Call &call) {
-    auto sent = [&](int r) {
-      return at(call.send.data(), offsetOf(call.sendRows, r) * call.rowBytes);
-    };
-    auto received = [&](int r) {
-      return at(call.receive.data(), offsetOf(call.receiveRows, r) * call.rowBytes);
-    };
     for (int r = 0; r < size(); ++r)
-      if (r != rank())
-        SY_RETURN_IF_ERROR(receiveFrom(r, received(r), call.receiveRows.counts[r] * call.rowBytes));
+      for (int64_t j = 0; j < call.pieces() && r != rank(); ++j)
+        SY_RETURN_IF_ERROR(receiveFrom(r, received(call, r, j), bytesReceived(call, r, j)));
     for (int r = 0; r < size(); ++r)
-      if (r != rank())
-        SY_RETURN_IF_ERROR(sendTo(r, sent(r), call.sendRows.counts[r] * call.rowBytes));
-    copyBytes(received(rank()), sent(rank()), call.sendRows.counts[rank()] * call.rowBytes);
+      for (int64_t j = 0; j < call.pieces() && r != rank(); ++j)
+        SY_RETURN_IF_ERROR(sendTo(r, sent(call, r, j), bytesSent(call, r, j)));
+    receiveOwnRows(call);
     return wait();
+  }
+
+  /// What arrives goes through the scratch, in chunks that fit it, to be added.
+  Status addRows(const Call &call) {
+    receiveOwnRows(call);
+    int64_t slot = static_cast<int64_t>(scratch_.size()) / size() / 64 * 64;
+    std::ranges::fill(chunks_, Chunk());
+    for (bool isDone = false; !isDone;) {
+      isDone = true;
+      for (int r = 0; r < size(); ++r) {
+        if (r == rank())
+          continue;
+        Chunk &in = chunks_[r], &out = chunks_[size() + r];
+        auto receivedBytes = [&](int64_t j) { return bytesReceived(call, r, j); };
+        auto sentBytes = [&](int64_t j) { return bytesSent(call, r, j); };
+        if (in.next(call.pieces(), slot, receivedBytes))
+          SY_RETURN_IF_ERROR(receiveFrom(r, scratch_.data() + r * slot, in.bytes));
+        if (out.next(call.pieces(), slot, sentBytes))
+          SY_RETURN_IF_ERROR(sendTo(r, at(sent(call, r, out.piece), out.begin), out.bytes));
+        isDone &= in.bytes == 0 && out.bytes == 0;
+      }
+      SY_RETURN_IF_ERROR(wait());
+      for (int r = 0; r < size(); ++r)
+        if (const Chunk &in = chunks_[r]; in.bytes > 0)
+          receiveBytes(call, at(received(call, r, in.piece), in.begin), scratch_.data() + r * slot,
+                       in.bytes);
+    }
+    return {};
+  }
+
+  void receiveOwnRows(const Call &call) {
+    for (int64_t j = 0; j < call.pieces(); ++j)
+      receiveBytes(call, received(call, rank(), j), sent(call, rank(), j),
+                   bytesSent(call, rank(), j));
+  }
+
+  static const std::byte *sent(const Call &call, int r, int64_t j) {
+    return at(call.send.data(), offsetOf(call.sendRows, r * call.pieces() + j) * call.rowBytes);
+  }
+  static std::byte *received(const Call &call, int r, int64_t j) {
+    return at(call.receive.data(),
+              offsetOf(call.receiveRows, r * call.pieces() + j) * call.rowBytes);
+  }
+  static int64_t bytesSent(const Call &call, int r, int64_t j) {
+    return call.sendRows.counts[r * call.pieces() + j] * call.rowBytes;
+  }
+  static int64_t bytesReceived(const Call &call, int r, int64_t j) {
+    return call.receiveRows.counts[r * call.pieces() + j] * call.rowBytes;
   }
 
   Status exchangeCountsOf(const Call &call) {
@@ -311,8 +391,9 @@ private:
 
   std::shared_ptr<MpiShared> shared_;
   MPI_Comm comm_;
-  int64_t headerBytes_ = 0;
-  std::vector<std::byte> headers_; // by rank: a Header, the counts sent, the counts received
+  std::vector<Header> headers_; // by rank
+  std::vector<int64_t> counts_; // of an allToAllV by rank: the counts sent, the counts received
+  std::vector<Chunk> chunks_;   // of addRows by rank: those received, those sent
   std::vector<std::byte> scratch_;
   std::vector<MPI_Request> requests_;
   std::vector<Posted> posted_;

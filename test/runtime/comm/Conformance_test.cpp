@@ -204,6 +204,55 @@ void checkAllToAllV(Group &group, int64_t rowBytes, bool allToLast, bool withOff
   EXPECT_EQ(receive, expected);
 }
 
+/// Where pieces of rows lie, rank by rank or piece by piece, and how many rows there are.
+struct Pieces {
+  std::vector<int64_t> counts, offsets;
+  int64_t rows = 0;
+
+  template <typename RowsOf>
+  Pieces(int size, int64_t pieces, bool byPiece, const RowsOf &rowsOf)
+      : counts(size * pieces), offsets(size * pieces) {
+    for (int64_t i = 0; i < size * pieces; ++i) {
+      int64_t r = byPiece ? i % size : i / pieces;
+      int64_t j = byPiece ? i / size : i % pieces;
+      counts[r * pieces + j] = rowsOf(static_cast<int>(r), j);
+      offsets[r * pieces + j] = std::exchange(rows, rows + counts[r * pieces + j]);
+    }
+  }
+};
+
+/// As tokens go to experts: sent rank by rank, received expert by expert, and back again, where
+/// they are added, or not.
+void checkPieces(Group &group, int64_t rowElements, int64_t pieces, DType dtype, bool adds) {
+  int size = group.size();
+  int me = group.rank();
+  int64_t rowBytes = rowElements * kernels::byteSize(dtype);
+  auto rows = [](int s, int r, int64_t j) { return rowsBetween(s + static_cast<int>(j), r); };
+  auto value = [&](int s, int r, int64_t j) {
+    return Array::random(dtype, rows(s, r, j) * rowElements, static_cast<int>(j * 64) + s, r);
+  };
+  Pieces sent(size, pieces, false, [&](int r, int64_t j) { return rows(me, r, j); });
+  Pieces received(size, pieces, true, [&](int r, int64_t j) { return rows(r, me, j); });
+  Array send(dtype, sent.rows * rowElements), there = Array::random(dtype, send.count, 9, me);
+  Array receive(dtype, received.rows * rowElements), expected = receive, back = there, sum = there;
+  for (int r = 0; r < size; ++r)
+    for (int64_t j = 0; j < pieces; ++j) {
+      Array out = value(me, r, j), in = value(r, me, j);
+      copy(out.bytes.begin(), out.bytes.end(),
+           send.bytes.begin() + sent.offsets[r * pieces + j] * rowBytes);
+      copy(in.bytes.begin(), in.bytes.end(),
+           expected.bytes.begin() + received.offsets[r * pieces + j] * rowBytes);
+    }
+  Rows sendRows{sent.counts, sent.offsets}, receiveRows{received.counts, received.offsets};
+  group.reserveRows(pieces);
+  EXPECT_DONE(group.allToAllV(kWhere, rowBytes, send.bytes, sendRows, receive.bytes, receiveRows));
+  EXPECT_EQ(receive.bytes, expected.bytes);
+  EXPECT_DONE(group.allToAllV(kWhere, rowBytes, receive.bytes, receiveRows, back.bytes, sendRows,
+                              adds ? std::optional(dtype) : std::nullopt));
+  sum = adds ? reduced({there, send}, Reduction::Sum) : send;
+  EXPECT_EQ(back.bytes, sum.bytes);
+}
+
 void checkExchangeCounts(Group &group, int perRank) {
   auto value = [&](int s, int r, int i) { return int64_t{1} * s * 1000 + r * 10 + i; };
   std::vector<int64_t> send(group.size() * perRank), receive(send.size(), -1), expected(send);
@@ -235,6 +284,11 @@ void checkAll(Group &group) {
     for (bool allToLast : {false, true})
       for (bool withOffsets : {false, true})
         checkAllToAllV(group, rowBytes, allToLast, withOffsets);
+  for (int64_t pieces : {1, 2, 5})
+    for (int64_t rowElements : {1, 7, 700})
+      for (DType dtype : {DType::F32, DType::BF16})
+        for (bool adds : {false, true})
+          checkPieces(group, rowElements, pieces, dtype, adds);
   for (int perRank : {0, 1, 5})
     checkExchangeCounts(group, perRank);
   for (int64_t bytes : {0, 1, 100'001})
@@ -432,6 +486,18 @@ TEST_P(Conformance, AllRanksRefuseWrongRowsOfOne) {
     exchange(isWrong ? 0 : 4, {good}, {good}, "a row has 0 bytes");
     exchange(4, {good}, {isWrong ? std::span<int64_t>() : std::span(good)},
              "it receives has 0 counts and 0 offsets for a group of " + std::to_string(size));
+    std::vector<int64_t> two(2 * size, 1);
+    exchange(4, {two}, {isWrong ? std::span(good) : std::span(two)},
+             "it sends 2 pieces to each rank and receives 1, not the same number");
+    two[1] = isWrong ? 99 : 1;
+    exchange(4, {two}, {two}, "it sends 99 rows at row 1 for rank 0 of the group, piece 1, where");
+    two[1] = isWrong ? 2 : 1;
+    std::vector<int64_t> ones(2 * size, 1);
+    exchange(4, {two}, {ones}, "rank 0 sends 2 rows in piece 1 to rank 0, which expects 1");
+    Status status =
+        group.allToAllV(kWhere, isWrong ? 6 : 4, send, {good}, receive, {good}, DType::F32);
+    EXPECT_THAT(status.message(), HasSubstr("rows of 6 bytes that are added are not whole, "
+                                            "aligned f32 elements"));
     std::vector<int64_t> offsets(size, isWrong ? 16 : 0);
     exchange(4, {good, offsets}, {good}, "it sends 1 rows at row 16");
     if (size < 2)
@@ -470,6 +536,17 @@ TEST_P(Conformance, AllRanksRefuseToDisagree) {
     std::vector<Transfer> list{four, differs ? five : four};
     expect(group.allGather(kWhere, list), "all_gather of 4 f32 and others, 2 buffers",
            "all_gather of 4 f32 and others, 2 buffers");
+    std::vector<int64_t> ones(group.size(), 1), twos(2 * group.size(), 1);
+    auto exchange = [&](std::span<const int64_t> counts, std::optional<DType> added) {
+      auto bytes = std::as_writable_bytes(std::span(result));
+      return group.allToAllV(kWhere, 4, std::as_bytes(std::span(data)), {counts}, bytes, {counts},
+                             added);
+    };
+    expect(exchange(differs ? twos : ones, {}), "all_to_all_v of rows of 4 bytes in 1 pieces per",
+           "all_to_all_v of rows of 4 bytes in 2 pieces per rank");
+    expect(exchange(ones, differs ? std::optional(DType::F32) : std::nullopt),
+           "all_to_all_v of rows of 4 bytes in 1 pieces per rank at",
+           "all_to_all_v of rows of 4 bytes in 1 pieces per rank, adding f32");
     expect(differs ? group.barrier({"evaluate", 3}) : group.allGather(kWhere, four), "all_gather",
            "barrier at evaluate, instruction 3");
   });
