@@ -1,5 +1,6 @@
 #include "runtime/executor/Executor.h"
 
+#include "runtime/executor/Collective.h"
 #include "runtime/plan/Layout.h"
 #include "runtime/plan/Verify.h"
 
@@ -16,7 +17,7 @@ void extend(std::array<uint64_t, kNumArenas> &reach, const Buffer &buffer, uint6
   uint64_t &end = reach[static_cast<size_t>(buffer.arena)];
   uint64_t last = buffer.offset + bytes;
   if (bytes > 0)
-    end = std::max(end, bytes == bytesOf(buffer, bounds) ? alignUp(last) : last);
+    end = std::max(end, bytes >= bytesOf(buffer, bounds) ? alignUp(last) : last);
 }
 
 std::string instructionText(const Program &program, size_t index) {
@@ -31,7 +32,24 @@ std::string valuesText(const Plan &plan, std::span<const int64_t> values) {
   return text;
 }
 
+Status checkRanks(const Plan &plan, const Communicator *communicator) {
+  int64_t expected = plan.mesh.numRanks();
+  int64_t found = communicator ? communicator->size() : 1;
+  if (found == expected)
+    return {};
+  auto ranks = [](int64_t count) {
+    return std::to_string(count) + (count == 1 ? " rank" : " ranks");
+  };
+  std::string mesh = expected > 1 ? " (" + text(plan.mesh) + ")" : "";
+  return Status::usage("the plan is for " + ranks(expected) + mesh + ", this job has " +
+                       ranks(found) + "; start " + std::to_string(expected) +
+                       ", or compile the plan with another --mesh");
+}
+
 } // namespace
+
+Binding::Binding() = default;
+Binding::~Binding() = default;
 
 const Binding::BoundPort *Binding::find(std::string_view name) const {
   for (const BoundPort &port : ports_)
@@ -50,11 +68,36 @@ std::optional<DType> Binding::portDType(std::string_view name) const {
   return port ? std::optional<DType>(port->dtype) : std::nullopt;
 }
 
-Result<std::unique_ptr<Executor>> Executor::create(Plan plan, std::unique_ptr<Device> device) {
+Result<std::unique_ptr<Executor>> Executor::create(Plan plan, std::unique_ptr<Device> device,
+                                                   Communicator *communicator) {
   SY_RETURN_IF_ERROR(verify(plan));
-  std::unique_ptr<Executor> executor(new Executor(std::move(plan), std::move(device)));
+  SY_RETURN_IF_ERROR(checkRanks(plan, communicator));
+  std::unique_ptr<Executor> executor(
+      new Executor(std::move(plan), std::move(device), communicator));
   SY_RETURN_IF_ERROR(executor->allocate());
+  SY_RETURN_IF_ERROR(executor->makeGroups());
   return executor;
+}
+
+Status Executor::makeGroups() {
+  std::array<bool, std::tuple_size_v<decltype(groups_)>> isUsed = {};
+  for (const Program &program : plan_.programs)
+    for (const Instruction &instruction : program.instructions)
+      if (const auto *collective = std::get_if<CollectiveInstruction>(&instruction))
+        isUsed[collective->axes.bits()] = true;
+  for (size_t bits = 0; bits < groups_.size(); ++bits) {
+    AxisSet axes(static_cast<uint8_t>(bits));
+    if (!isUsed[bits])
+      continue;
+    if (!communicator_)
+      return Status::usage("the plan has collectives; expected a communicator, even for one rank");
+    std::vector<int64_t> members = plan_.mesh.groupOf(rank(), axes);
+    auto group = communicator_->createGroup(std::vector<int>(members.begin(), members.end()));
+    if (!group.ok())
+      return group.status().within("the group over " + text(axes));
+    groups_[bits] = *group;
+  }
+  return {};
 }
 
 Status Executor::allocate() {
@@ -71,6 +114,8 @@ Status Executor::allocate() {
     arenas_[i] = std::move(*memory);
   }
   bounds_ = symbolBounds(plan_);
+  for (const State &state : plan_.states)
+    stateBytes_.push_back(localBytesOf(state, plan_.mesh));
   bindings_.resize(plan_.programs.size());
   return {};
 }
@@ -99,22 +144,43 @@ Status Executor::checkValues(const Program &program, std::span<const int64_t> va
       return Status::failed("program " + program.name + ": " + plan_.symbols[i].name + " is " +
                             std::to_string(values[i]) + "; the plan is made for 0 to " +
                             std::to_string(plan_.symbols[i].bound));
+  int32_t tokens = findSymbol(plan_, "T");
+  for (size_t i = 0; i < values.size() && tokens >= 0; ++i) {
+    int64_t expected = valueFor(plan_.symbols[i], values[tokens]);
+    if (plan_.symbols[i].rowsPerToken != 0 && values[i] != expected)
+      return Status::failed("program " + program.name + ": " + plan_.symbols[i].name + " is " +
+                            std::to_string(values[i]) + "; expected " + std::to_string(expected) +
+                            ", which follows from T=" + std::to_string(values[tokens]));
+  }
   return {};
 }
 
-Status Executor::prepareStep(const Instruction &instruction, Binding &binding) {
+Status Executor::prepareStep(const Instruction &instruction, const Binding &binding,
+                             Binding::Step &step) {
+  if (const auto *launch = std::get_if<LaunchInstruction>(&instruction))
+    return prepare(*launch, binding, step);
+  if (const auto *copy = std::get_if<CopyInstruction>(&instruction))
+    return prepare(*copy, binding, step);
+  if (const auto *collective = std::get_if<CollectiveInstruction>(&instruction))
+    return prepare(*collective, binding, step);
+  if (const auto *repeat = std::get_if<RepeatInstruction>(&instruction))
+    return prepare(*repeat, binding, step);
+  return {};
+}
+
+Status Executor::prepare(const CopyInstruction &copy, const Binding &binding, Binding::Step &step) {
+  const Buffer &from = binding.program_->buffers[copy.from];
+  const Buffer &to = binding.program_->buffers[copy.to];
+  uint64_t bytes = bytesOf(to, binding.values_);
+  extend(step.reach, from, bytes, bounds_);
+  extend(step.reach, to, bytes, bounds_);
+  step.action = Binding::Copy{addressOf(to), addressOf(from), bytes};
+  return {};
+}
+
+Status Executor::prepare(const LaunchInstruction &launch, const Binding &binding,
+                         Binding::Step &step) {
   const std::vector<Buffer> &buffers = binding.program_->buffers;
-  Binding::Step step;
-  if (const auto *copy = std::get_if<CopyInstruction>(&instruction)) {
-    step.to = addressOf(buffers[copy->to]);
-    step.from = addressOf(buffers[copy->from]);
-    step.bytes = bytesOf(buffers[copy->to], binding.values_);
-    extend(step.reach, buffers[copy->from], step.bytes, bounds_);
-    extend(step.reach, buffers[copy->to], step.bytes, bounds_);
-    binding.steps_.push_back(std::move(step));
-    return {};
-  }
-  const auto &launch = std::get<LaunchInstruction>(instruction);
   const kernels::Signature &signature = *kernels::findSignature(launch.kernel);
   std::vector<kernels::Tensor> operands;
   std::vector<kernels::OperandType> types;
@@ -139,8 +205,40 @@ Status Executor::prepareStep(const Instruction &instruction, Binding &binding) {
     extend(step.reach, buffer, workspace.size(), bounds_);
   }
   SY_ASSIGN_OR_RETURN(
-      step.launch, device_->prepare(signature, std::move(operands), launch.attributes, workspace));
-  binding.steps_.push_back(std::move(step));
+      std::unique_ptr<PreparedLaunch> prepared,
+      device_->prepare(signature, std::move(operands), launch.attributes, workspace));
+  step.action = std::move(prepared);
+  return {};
+}
+
+int64_t Executor::rowsReceivedAtOnce(std::span<const int64_t> values) const {
+  int32_t symbol = findSymbol(plan_, "R");
+  return symbol < 0 ? 0 : values[symbol];
+}
+
+Status Executor::prepare(const CollectiveInstruction &collective, const Binding &binding,
+                         Binding::Step &step) {
+  std::vector<kernels::Tensor> operands;
+  for (uint32_t operand : collective.operands) {
+    const Buffer &buffer = binding.program_->buffers[operand];
+    operands.push_back(tensorOf(buffer, binding.values_));
+    // What is gathered, and what is summed into parts, has padding behind it that is used too.
+    extend(step.reach, buffer, capacityOf(buffer, binding.values_), bounds_);
+  }
+  step.action = prepareCollective(collective, operands, rowsReceivedAtOnce(binding.values_),
+                                  *groups_[collective.axes.bits()]);
+  return {};
+}
+
+Status Executor::prepare(const RepeatInstruction &repeat, const Binding &binding,
+                         Binding::Step &step) {
+  const Buffer &counts = binding.program_->buffers[repeat.allCounts];
+  const Buffer &round = binding.program_->buffers[repeat.round];
+  extend(step.reach, counts, bytesOf(counts, binding.values_), bounds_);
+  extend(step.reach, round, bytesOf(round, binding.values_), bounds_);
+  step.action = std::make_unique<PreparedRepeat>(
+      tensorOf(counts, binding.values_), addressOf(round), plan_.mesh.groupSize(repeat.axes),
+      rowsReceivedAtOnce(binding.values_));
   return {};
 }
 
@@ -172,9 +270,10 @@ Result<std::shared_ptr<const Binding>> Executor::bind(std::string_view name,
   auto binding = std::make_shared<Binding>();
   binding->program_ = program;
   binding->values_.assign(symbolValues.begin(), symbolValues.end());
-  binding->steps_.reserve(program->instructions.size());
+  binding->steps_.resize(program->instructions.size());
   for (size_t i = 0; i < program->instructions.size(); ++i)
-    if (Status status = prepareStep(program->instructions[i], *binding); !status.ok())
+    if (Status status = prepareStep(program->instructions[i], *binding, binding->steps_[i]);
+        !status.ok())
       return status.within(instructionText(*program, i) + " with " +
                            valuesText(plan_, symbolValues));
   bindPorts(*binding);
@@ -189,26 +288,73 @@ void Executor::touch(const Binding::Reach &reach) {
     highWater_[i] = std::max(highWater_[i], reach[i]);
 }
 
-Status Executor::runStep(const Binding::Step &step) {
+Status Executor::runStep(const Binding &binding, size_t index) {
+  const Binding::Step &step = binding.steps_[index];
+  const Program &program = *binding.program_;
   touch(step.reach);
-  return step.launch ? device_->run(*step.launch) : device_->copy(step.to, step.from, step.bytes);
+  Where where{program.name, static_cast<int64_t>(index)};
+  if (communicator_)
+    communicator_->setWhere(where);
+  Status status;
+  if (const auto *launch = std::get_if<std::unique_ptr<PreparedLaunch>>(&step.action)) {
+    status = device_->run(**launch);
+  } else if (const auto *copy = std::get_if<Binding::Copy>(&step.action)) {
+    status = device_->copy(copy->to, copy->from, copy->bytes);
+  } else if (const auto *prepared =
+                 std::get_if<std::unique_ptr<PreparedCollective>>(&step.action)) {
+    Traffic &traffic = traffic_[static_cast<size_t>(
+        std::get<CollectiveInstruction>(program.instructions[index]).kind)];
+    ++traffic.calls;
+    return (*prepared)->run(*device_, where, traffic.bytes); // says where it failed
+  }
+  return status.ok() ? status : status.within(instructionText(program, index));
+}
+
+Status Executor::observe(const Binding &binding, size_t index, Clock::time_point &start) {
+  if (!observer_)
+    return {};
+  if (Status status = device_->synchronize(); !status.ok())
+    return status.within(instructionText(*binding.program_, index));
+  Clock::time_point end = Clock::now();
+  observer_(*binding.program_, index, end - start);
+  start = end;
+  return {};
+}
+
+Status Executor::runRounds(const Binding &binding, size_t index, Clock::time_point &start) {
+  const Program &program = *binding.program_;
+  auto &prepared = *std::get<std::unique_ptr<PreparedRepeat>>(binding.steps_[index].action);
+  size_t length = std::get<RepeatInstruction>(program.instructions[index]).length;
+  Result<int64_t> rounds = prepared.rounds(*device_);
+  if (!rounds.ok())
+    return rounds.status().within(instructionText(program, index));
+  SY_RETURN_IF_ERROR(observe(binding, index, start));
+  for (int64_t round = 1; round <= *rounds; ++round) {
+    if (Status status = prepared.setRound(*device_, round); !status.ok())
+      return status.within(instructionText(program, index));
+    SY_RETURN_IF_ERROR(runSteps(binding, index + 1, index + 1 + length, start));
+  }
+  return {};
+}
+
+Status Executor::runSteps(const Binding &binding, size_t begin, size_t end,
+                          Clock::time_point &start) {
+  for (size_t i = begin; i < end; ++i) {
+    SY_RETURN_IF_ERROR(runStep(binding, i));
+    if (!std::holds_alternative<std::unique_ptr<PreparedRepeat>>(binding.steps_[i].action)) {
+      SY_RETURN_IF_ERROR(observe(binding, i, start));
+      continue;
+    }
+    SY_RETURN_IF_ERROR(runRounds(binding, i, start));
+    i += std::get<RepeatInstruction>(binding.program_->instructions[i]).length;
+  }
+  return {};
 }
 
 Status Executor::run(const Binding &binding) {
   touch(binding.portReach_);
-  using Clock = std::chrono::steady_clock;
   Clock::time_point start = observer_ ? Clock::now() : Clock::time_point();
-  for (size_t i = 0; i < binding.steps_.size(); ++i) {
-    Status status = runStep(binding.steps_[i]);
-    if (status.ok() && observer_) {
-      status = device_->synchronize();
-      Clock::time_point end = Clock::now();
-      observer_(*binding.program_, i, end - start);
-      start = end;
-    }
-    if (!status.ok())
-      return status.within(instructionText(*binding.program_, i));
-  }
+  SY_RETURN_IF_ERROR(runSteps(binding, 0, binding.steps_.size(), start));
   if (Status status = device_->synchronize(); !status.ok())
     return status.within("program " + binding.program_->name);
   return {};
@@ -240,7 +386,7 @@ Result<size_t> Executor::findState(std::string_view name) const {
 }
 
 Status Executor::checkStateRange(size_t state, uint64_t byteOffset, uint64_t bytes) const {
-  uint64_t size = bytesOf(plan_.states[state]);
+  uint64_t size = stateBytes_[state];
   if (byteOffset > size || bytes > size - byteOffset)
     return Status::failed("state '" + plan_.states[state].name + "' has " + std::to_string(size) +
                           " bytes; bytes " + std::to_string(byteOffset) + " to " +
@@ -267,10 +413,11 @@ Status Executor::readState(size_t state, uint64_t byteOffset, std::span<std::byt
 
 Status Executor::zeroGradients() {
   uint64_t &reached = highWater_[static_cast<size_t>(Arena::State)];
-  for (const State &state : plan_.states) {
+  for (size_t i = 0; i < plan_.states.size(); ++i) {
+    const State &state = plan_.states[i];
     if (state.kind != StateKind::Gradient)
       continue;
-    uint64_t bytes = bytesOf(state);
+    uint64_t bytes = stateBytes_[i];
     reached = std::max(reached, alignUp(state.offset + bytes));
     SY_RETURN_IF_ERROR(
         device_->fillZero(arenas_[static_cast<size_t>(Arena::State)].data() + state.offset, bytes));

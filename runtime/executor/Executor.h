@@ -1,15 +1,19 @@
 // Executes a plan on a device: allocates its arenas once, prepares a program's launches for given
 // extents, runs them.
 //
-//   create(plan, device)          verifies the plan, allocates
+//   create(plan, device, ranks)   verifies the plan, allocates
 //   bind("micro_step", {T, S, M}) prepares; what was bound before is found again
 //   setInput, run, getOutput      allocate nothing
 //
-// One executor is used from one thread. Failures name the program and the instruction.
+// One executor is used from one thread. Failures name the program and the instruction. Each rank of
+// a plan for many has an executor, and runs the same programs in the same order, at the same symbol
+// values. Instructions run in the list's order, one after the other, whatever their streams.
 #pragma once
 
+#include "runtime/comm/Communicator.h"
 #include "runtime/device/Device.h"
 #include "runtime/plan/Plan.h"
+#include "runtime/plan/Traffic.h"
 
 #include <array>
 #include <chrono>
@@ -19,9 +23,13 @@
 #include <span>
 #include <string_view>
 #include <type_traits>
+#include <variant>
 #include <vector>
 
 namespace switchyard {
+
+class PreparedCollective;
+class PreparedRepeat;
 
 /// The element types of ports: float, int32_t, and uint16_t for the bits of a bfloat16.
 template <typename T>
@@ -32,6 +40,8 @@ inline constexpr bool kIsPortType =
 /// executor.
 class Binding {
 public:
+  Binding();
+  ~Binding();
   const Program &program() const { return *program_; }
   std::span<const int64_t> symbolValues() const { return values_; }
 
@@ -47,11 +57,16 @@ private:
   /// The bytes that an instruction or the ports reach in each arena, from its start.
   using Reach = std::array<uint64_t, kNumArenas>;
 
-  struct Step {
-    std::unique_ptr<PreparedLaunch> launch; // null: a copy
+  struct Copy {
     void *to = nullptr;
     const void *from = nullptr;
     uint64_t bytes = 0;
+  };
+  /// One for each instruction. Records and waits do nothing, as all runs in the list's order.
+  struct Step {
+    std::variant<std::monostate, std::unique_ptr<PreparedLaunch>, Copy,
+                 std::unique_ptr<PreparedCollective>, std::unique_ptr<PreparedRepeat>>
+        action;
     Reach reach = {};
   };
   struct BoundPort {
@@ -74,14 +89,20 @@ private:
 class Executor {
 public:
   /// Verifies `plan` and allocates its arenas, zeroed, on `device`. DoesNotFit if they are more
-  /// than the device has.
-  static Result<std::unique_ptr<Executor>> create(Plan plan, std::unique_ptr<Device> device);
+  /// than the device has. A plan for several ranks needs a communicator of as many, which outlives
+  /// the executor; all ranks create theirs at once, which makes the groups that the plan's
+  /// collectives are over. Usage if there are more or fewer ranks than the plan's.
+  static Result<std::unique_ptr<Executor>> create(Plan plan, std::unique_ptr<Device> device,
+                                                  Communicator *communicator = nullptr);
 
   const Plan &plan() const { return plan_; }
+  /// This rank, in [0, plan().mesh.numRanks()).
+  int rank() const { return communicator_ ? communicator_->rank() : 0; }
   Device &device() { return *device_; }
 
   /// The program called `program` with the plan's symbols, in the plan's order, at `symbolValues`:
-  /// each from 0 to its bound. The latest kMaxBindings bindings of each program are kept.
+  /// each from 0 to its bound, and the rows that are received at once as many as follow from T
+  /// (valueFor() in Layout.h). The latest kMaxBindings bindings of each program are kept.
   Result<std::shared_ptr<const Binding>> bind(std::string_view program,
                                               std::span<const int64_t> symbolValues);
   static constexpr size_t kMaxBindings = 32;
@@ -118,7 +139,9 @@ public:
   /// The index in plan().states of the state called `name`.
   Result<size_t> findState(std::string_view name) const;
 
-  /// Writes or reads bytes of a state from `byteOffset` on, in the state's own dtype, row-major.
+  /// Writes or reads bytes of this rank's part of a state (localRange() in Mesh.h says which
+  /// elements these are) from `byteOffset` on, in the state's own dtype, row-major. What is behind
+  /// the last element of a flat shard is zero and has to stay zero.
   Status writeState(size_t state, uint64_t byteOffset, std::span<const std::byte> bytes);
   Status readState(size_t state, uint64_t byteOffset, std::span<std::byte> bytes);
 
@@ -127,8 +150,12 @@ public:
 
   /// The end of the highest byte touched in each arena, added over the arenas: by every executed
   /// instruction at its extents (workspaces too), by ports and by states. At the symbols' bounds,
-  /// with all programs run, it is the plan's peak.
+  /// with all programs run and overflow rounds where there are any, it is the plan's peak.
   uint64_t highWaterBytes() const;
+
+  /// What this rank has sent to others since the executor was made, by kind of collective: what
+  /// trafficOf() (Traffic.h) foresees, with the rows that were really sent.
+  const TrafficByKind &traffic() const { return traffic_; }
 
   /// Called after each instruction that run() executes, with the time it took; the device is
   /// synchronized for it. Empty: no calls, and no synchronization between instructions.
@@ -137,8 +164,8 @@ public:
   void setObserver(Observer observer) { observer_ = std::move(observer); }
 
 private:
-  Executor(Plan plan, std::unique_ptr<Device> device)
-      : plan_(std::move(plan)), device_(std::move(device)) {}
+  Executor(Plan plan, std::unique_ptr<Device> device, Communicator *communicator)
+      : plan_(std::move(plan)), device_(std::move(device)), communicator_(communicator) {}
 
   template <typename T>
   static constexpr DType dtypeOf() {
@@ -147,24 +174,40 @@ private:
                                         : DType::BF16;
   }
 
+  using Clock = std::chrono::steady_clock;
+
+  Status makeGroups();
   Status allocate();
   Status checkValues(const Program &program, std::span<const int64_t> values) const;
-  Status prepareStep(const Instruction &instruction, Binding &binding);
+  Status prepareStep(const Instruction &instruction, const Binding &binding, Binding::Step &step);
+  Status prepare(const LaunchInstruction &launch, const Binding &binding, Binding::Step &step);
+  Status prepare(const CopyInstruction &copy, const Binding &binding, Binding::Step &step);
+  Status prepare(const CollectiveInstruction &collective, const Binding &binding,
+                 Binding::Step &step);
+  Status prepare(const RepeatInstruction &repeat, const Binding &binding, Binding::Step &step);
+  int64_t rowsReceivedAtOnce(std::span<const int64_t> values) const;
   void bindPorts(Binding &binding);
   std::byte *addressOf(const Buffer &buffer) const;
   kernels::Tensor tensorOf(const Buffer &buffer, std::span<const int64_t> values) const;
   void touch(const Binding::Reach &reach);
-  Status runStep(const Binding::Step &step);
+  Status runSteps(const Binding &binding, size_t begin, size_t end, Clock::time_point &start);
+  Status runRounds(const Binding &binding, size_t index, Clock::time_point &start);
+  Status runStep(const Binding &binding, size_t index);
+  Status observe(const Binding &binding, size_t index, Clock::time_point &start);
   Status copyPort(const Binding &binding, std::string_view name, bool isInput, DType dtype,
                   void *host, size_t elements);
   Status checkStateRange(size_t state, uint64_t byteOffset, uint64_t bytes) const;
 
   Plan plan_;
   std::unique_ptr<Device> device_;
+  Communicator *communicator_ = nullptr;
+  std::array<Group *, size_t{1} << kNumAxes> groups_ = {}; // by the axes' bits; null where unused
   std::vector<int64_t> bounds_;
+  std::vector<uint64_t> stateBytes_; // of this rank's parts
   DeviceMemory arenas_[kNumArenas];
   std::vector<std::vector<std::shared_ptr<Binding>>> bindings_; // by program, the latest used last
   Binding::Reach highWater_ = {};
+  TrafficByKind traffic_ = {};
   Observer observer_;
 };
 

@@ -12,6 +12,9 @@
 namespace switchyard {
 namespace {
 
+/// As dialects/dist has it.
+constexpr int64_t kMaxPlanRanks = 65536;
+
 bool isOneOf(std::string_view text, std::initializer_list<std::string_view> choices) {
   return std::find(choices.begin(), choices.end(), text) != choices.end();
 }
@@ -22,23 +25,36 @@ Status verifyTarget(const Plan &plan) {
   if (plan.target.threads < 1 || plan.target.threads > 4096)
     return Status::invalidInput("target has " + std::to_string(plan.target.threads) +
                                 " threads; expected 1 to 4096");
-  if (plan.mesh.numRanks() != 1)
-    return Status::invalidInput("the plan is for " + std::to_string(plan.mesh.numRanks()) +
-                                " ranks; this program executes plans for 1");
+  for (int32_t size : plan.mesh.sizes)
+    if (size < 1 || size > kMaxPlanRanks)
+      return Status::invalidInput("the mesh has an axis of size " + std::to_string(size) +
+                                  "; expected 1 to " + std::to_string(kMaxPlanRanks));
+  if (plan.mesh.numRanks() > kMaxPlanRanks)
+    return Status::invalidInput("the mesh " + text(plan.mesh) + " has " +
+                                std::to_string(plan.mesh.numRanks()) + " ranks; expected at most " +
+                                std::to_string(kMaxPlanRanks));
   return {};
 }
 
 Status verifySymbols(const Plan &plan) {
   std::set<std::string_view> names;
   for (const Symbol &symbol : plan.symbols) {
-    if (!isOneOf(symbol.name, {"T", "S", "M"}))
-      return Status::invalidInput("symbol '" + symbol.name + "' is unknown; expected T, S or M");
+    if (!isOneOf(symbol.name, {"T", "S", "M", "R"}))
+      return Status::invalidInput("symbol '" + symbol.name + "' is unknown; expected T, S, M or R");
     if (!names.insert(symbol.name).second)
       return Status::invalidInput("symbol '" + symbol.name + "' is listed twice");
     if (symbol.bound < 1 || symbol.bound > static_cast<int64_t>(kernels::kMaxExtent))
       return Status::invalidInput("symbol '" + symbol.name + "' has bound " +
                                   std::to_string(symbol.bound) + "; expected 1 to 2^40");
+    bool isReceived = symbol.name == "R";
+    if (isReceived ? !(symbol.rowsPerToken > 0 && symbol.rowsPerToken <= kernels::kMaxExtent)
+                   : symbol.rowsPerToken != 0)
+      return Status::invalidInput(
+          "symbol '" + symbol.name + "' has " + std::to_string(symbol.rowsPerToken) +
+          " rows per token; expected " + (isReceived ? "more than 0" : "none, which only R has"));
   }
+  if (names.contains("R") && !names.contains("T"))
+    return Status::invalidInput("symbol 'R' follows T, which the plan lacks");
   return {};
 }
 
@@ -76,6 +92,9 @@ Status verifyTraining(const Training &training) {
   if (!isOneOf(training.weightDecayScope, {"hf", "all"}))
     return Status::invalidInput("training setting weight_decay_scope is '" +
                                 training.weightDecayScope + "'; expected hf or all");
+  if (!isOneOf(training.auxLossScope, {"micro_batch", "pass"}))
+    return Status::invalidInput("training setting aux_loss_scope is '" + training.auxLossScope +
+                                "'; expected micro_batch or pass");
   return {};
 }
 
@@ -118,21 +137,24 @@ public:
       SY_RETURN_IF_ERROR(verifyState(state).within("state '" + state.name + "'"));
     SY_RETURN_IF_ERROR(verifyDisjoint());
     for (const State &state : plan_.states)
-      end = std::max(end, alignUp(state.offset + bytesOf(state)));
+      end = std::max(end, alignUp(endOf(state)));
     return {};
   }
 
 private:
+  uint64_t endOf(const State &state) const { return state.offset + capacityOf(state, plan_.mesh); }
+
   Status verifyState(const State &state) {
     if (state.name.empty() || !names_.insert(state.name).second)
       return Status::invalidInput("its name is empty or used twice");
     SY_RETURN_IF_ERROR(verifyType(state));
+    SY_RETURN_IF_ERROR(verifySharding(state));
     uint64_t arenaBytes = plan_.arenaBytes[static_cast<size_t>(Arena::State)];
     if (state.offset % kBufferAlignment != 0)
       return Status::invalidInput("is at offset " + std::to_string(state.offset) +
                                   "; expected a multiple of " + std::to_string(kBufferAlignment));
-    if (state.offset > arenaBytes || state.offset + bytesOf(state) > arenaBytes)
-      return Status::invalidInput(typeText(state.dtype, state.shape) + " at offset " +
+    if (state.offset > arenaBytes || endOf(state) > arenaBytes)
+      return Status::invalidInput(typeText(state.dtype, localShapeOf(state)) + " at offset " +
                                   std::to_string(state.offset) + " leaves the state arena of " +
                                   std::to_string(arenaBytes) + " bytes");
     if (state.layer < -1 || state.layer >= plan_.training.numLayers)
@@ -160,6 +182,53 @@ private:
     return {};
   }
 
+  std::vector<int64_t> localShapeOf(const State &state) const {
+    return localShape(state.shape, state.sharding, plan_.mesh);
+  }
+
+  /// How the state is divided, and the room that a rank's part has.
+  Status verifySharding(const State &state) const {
+    const Sharding &sharding = state.sharding;
+    std::string type = typeText(state.dtype, state.shape);
+    if ((sharding.dim0.bits() | sharding.flat.bits()) >> kNumAxes != 0)
+      return Status::invalidInput("is divided over unknown axes");
+    if (sharding.dim0.intersects(sharding.flat))
+      return Status::invalidInput("is divided over " + text(sharding.dim0) + " and flat over " +
+                                  text(sharding.flat) + "; expected no axis in both");
+    int64_t parts = plan_.mesh.groupSize(sharding.dim0);
+    if (!sharding.dim0.empty() && (state.shape.empty() || state.shape[0] % parts != 0))
+      return Status::invalidInput("is " + type + "; expected an extent that " +
+                                  std::to_string(parts) + " ranks of " + text(sharding.dim0) +
+                                  " can divide");
+    auto elements = static_cast<int64_t>(bytesOf(state)) / kernels::byteSize(state.dtype);
+    if (!sharding.empty() && elements > static_cast<int64_t>(kernels::kMaxExtent))
+      return Status::invalidInput("is " + type + "; expected at most 2^40 elements to divide");
+    if (state.reserve == 0)
+      return {};
+    auto local =
+        static_cast<int64_t>(localBytesOf(state, plan_.mesh)) / kernels::byteSize(state.dtype);
+    if (state.reserve <= local || state.reserve > kernels::kMaxElements)
+      return Status::invalidInput("reserves room for " + std::to_string(state.reserve) +
+                                  " elements; expected more than its " + std::to_string(local) +
+                                  " and at most 2^48");
+    return {};
+  }
+
+  /// What belongs to a parameter is divided as it is, to be updated side by side. Gradients that
+  /// are summed over ranks only in optimizer_step are whole until then.
+  Status verifySameSharding(const State &state, const State &parameter) const {
+    const Sharding whole{parameter.sharding.dim0, {}};
+    bool mayBeWhole = state.kind == StateKind::Gradient && !plan_.training.syncEachBatch;
+    if (state.sharding == parameter.sharding || (mayBeWhole && state.sharding == whole))
+      return {};
+    auto textOf = [](const Sharding &sharding) {
+      return "dim 0 over " + text(sharding.dim0) + ", flat over " + text(sharding.flat);
+    };
+    return Status::invalidInput("is divided by " + textOf(state.sharding) + "; expected " +
+                                textOf(parameter.sharding) + " as its parameter '" +
+                                parameter.name + "' is");
+  }
+
   /// The parameter that a state belongs to: there, of its shape, and with at most one gradient, one
   /// master, two moments.
   Status verifyParameter(const State &state) {
@@ -176,6 +245,7 @@ private:
       return Status::invalidInput("is " + typeText(state.dtype, state.shape) +
                                   "; expected the shape of its parameter '" + parameter.name +
                                   "', " + typeText(parameter.dtype, parameter.shape));
+    SY_RETURN_IF_ERROR(verifySameSharding(state, parameter));
     if (state.decay || !state.moduleName.empty())
       return Status::invalidInput(
           "has weight decay or a module's name, which only parameters have");
@@ -208,11 +278,11 @@ private:
               [](const State *a, const State *b) { return a->offset < b->offset; });
     for (size_t i = 1; i < byOffset.size(); ++i) {
       const State &before = *byOffset[i - 1], &after = *byOffset[i];
-      if (before.offset + bytesOf(before) > after.offset)
+      if (endOf(before) > after.offset)
         return Status::invalidInput("state '" + after.name + "' at offset " +
                                     std::to_string(after.offset) + " overlaps state '" +
                                     before.name + "', which ends at " +
-                                    std::to_string(before.offset + bytesOf(before)));
+                                    std::to_string(endOf(before)));
     }
     return {};
   }

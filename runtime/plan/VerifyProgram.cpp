@@ -70,13 +70,12 @@ public:
     SY_RETURN_IF_ERROR(verifyPortBuffers());
     SY_RETURN_IF_ERROR(verifyPorts(plan_, program_));
     SY_RETURN_IF_ERROR(placeInputs());
-    for (size_t i = 0; i < program_.instructions.size(); ++i) {
-      instruction_ = static_cast<int64_t>(i);
-      SY_RETURN_IF_ERROR(
-          verifyInstruction(program_.instructions[i]).within(instructionText(instruction_)));
-    }
+    for (size_t i = 0; i < program_.instructions.size(); ++i)
+      SY_RETURN_IF_ERROR(verifyForm(i).within(instructionText(static_cast<int64_t>(i))));
+    SY_RETURN_IF_ERROR(followAll());
     for (const Port &port : program_.outputs)
       SY_RETURN_IF_ERROR(checkReadable(port.buffer, "output '" + port.name + "'"));
+    SY_RETURN_IF_ERROR(verifyOrder(plan_, program_));
     return raiseEnds(ends);
   }
 
@@ -97,7 +96,7 @@ private:
 
   // Ranges at the symbols' bounds. At smaller values they only shrink, so what is disjoint stays
   // disjoint.
-  uint64_t endOf(const Buffer &buffer) const { return buffer.offset + bytesOf(buffer, bounds_); }
+  uint64_t endOf(const Buffer &buffer) const { return buffer.offset + capacityOf(buffer, bounds_); }
   bool overlap(uint32_t a, uint32_t b) const {
     const Buffer &first = program_.buffers[a], &second = program_.buffers[b];
     return first.arena == second.arena && first.offset < endOf(second) &&
@@ -105,10 +104,11 @@ private:
   }
 
   Status verifyShape(const Buffer &buffer) const;
+  Status verifyReserve(const Buffer &buffer) const;
   Status verifyBuffer(const Buffer &buffer) const;
   Status verifyPortBuffers() const;
   Status placeInputs();
-  Status verifyInstruction(const Instruction &instruction);
+  Status verifyForm(size_t index) const;
   Status verifyLaunch(const LaunchInstruction &launch) const;
   Status verifyCopy(const CopyInstruction &copy) const;
   Status verifyWorkspace(const LaunchInstruction &launch, const kernels::Signature &signature,
@@ -116,6 +116,10 @@ private:
   Status checkOverlaps(const Instruction &instruction, const std::vector<Access> &accesses) const;
   bool mayOverlay(const Instruction &instruction, const std::vector<Access> &accesses,
                   size_t writer, size_t other) const;
+  Status followAll();
+  Status follow(size_t index);
+  Status followRepeat(size_t index, uint32_t length);
+  bool isReadable(uint32_t index) const;
   Status checkReadable(uint32_t index, const std::string &reader) const;
   Status write(uint32_t index, const Access &access);
   Status writeState(const Buffer &buffer);
@@ -163,17 +167,39 @@ Status ProgramVerifier::verifyShape(const Buffer &buffer) const {
   return {};
 }
 
+Status ProgramVerifier::verifyReserve(const Buffer &buffer) const {
+  if (buffer.reserve == 0)
+    return {};
+  if (!buffer.shape.empty() && buffer.shape[0].symbol >= 0)
+    return Status::invalidInput(typeOf(buffer) +
+                                " reserves room; expected a fixed size, as only parts of states "
+                                "have padding");
+  auto elements = static_cast<int64_t>(bytesOf(buffer, bounds_)) / kernels::byteSize(buffer.dtype);
+  if (buffer.reserve <= elements || buffer.reserve > kernels::kMaxElements)
+    return Status::invalidInput(
+        typeOf(buffer) + " reserves room for " + std::to_string(buffer.reserve) +
+        " elements; expected more than its " + std::to_string(elements) + " and at most 2^48");
+  return {};
+}
+
 Status ProgramVerifier::verifyBuffer(const Buffer &buffer) const {
   SY_RETURN_IF_ERROR(verifyShape(buffer));
+  SY_RETURN_IF_ERROR(verifyReserve(buffer));
   if (buffer.state < -1 || buffer.state >= static_cast<int64_t>(plan_.states.size()))
     return Status::invalidInput("names state " + std::to_string(buffer.state) + "; the plan has " +
                                 std::to_string(plan_.states.size()));
   if (buffer.state >= 0) {
     const State &state = plan_.states[buffer.state];
-    std::string expected = typeText(state.dtype, state.shape);
+    std::string expected =
+        typeText(state.dtype, localShape(state.shape, state.sharding, plan_.mesh));
     if (typeOf(buffer) != expected)
       return Status::invalidInput("is " + typeOf(buffer) + "; expected " + expected +
-                                  " as state '" + state.name + "' is");
+                                  " as state '" + state.name + "' is" +
+                                  (state.sharding.empty() ? "" : " on a rank"));
+    if (buffer.reserve != state.reserve)
+      return Status::invalidInput("reserves room for " + std::to_string(buffer.reserve) +
+                                  " elements; expected " + std::to_string(state.reserve) +
+                                  " as state '" + state.name + "' does");
     if (buffer.arena != Arena::State || buffer.offset != state.offset)
       return Status::invalidInput("is at " + std::string(name(buffer.arena)) + "+" +
                                   std::to_string(buffer.offset) + "; expected state+" +
@@ -261,9 +287,6 @@ Status ProgramVerifier::verifyLaunch(const LaunchInstruction &launch) const {
   const kernels::Signature *signature = kernels::findSignature(launch.kernel);
   if (!signature)
     return Status::invalidInput("there is no kernel called '" + launch.kernel + "'");
-  if (launch.stream != 0)
-    return Status::invalidInput("is on stream " + std::to_string(launch.stream) +
-                                "; expected 0, the only one");
   std::vector<kernels::OperandType> types;
   for (size_t i = 0; i < launch.operands.size(); ++i) {
     if (launch.operands[i] >= program_.buffers.size())
@@ -279,9 +302,6 @@ Status ProgramVerifier::verifyLaunch(const LaunchInstruction &launch) const {
 }
 
 Status ProgramVerifier::verifyCopy(const CopyInstruction &copy) const {
-  if (copy.stream != 0)
-    return Status::invalidInput("is on stream " + std::to_string(copy.stream) +
-                                "; expected 0, the only one");
   if (std::max(copy.from, copy.to) >= program_.buffers.size())
     return Status::invalidInput("names buffer " + std::to_string(std::max(copy.from, copy.to)) +
                                 "; the program has " + std::to_string(program_.buffers.size()));
@@ -295,19 +315,22 @@ Status ProgramVerifier::verifyCopy(const CopyInstruction &copy) const {
 bool ProgramVerifier::mayOverlay(const Instruction &instruction,
                                  const std::vector<Access> &accesses, size_t writer,
                                  size_t other) const {
+  const Buffer &a = program_.buffers[accesses[writer].buffer],
+               &b = program_.buffers[accesses[other].buffer];
+  bool isSame = a.offset == b.offset && a.dtype == b.dtype && a.shape == b.shape;
+  if (const auto *collective = std::get_if<CollectiveInstruction>(&instruction))
+    // Operands are in, out, in, out, ...
+    return isSame && collective->kind == CollectiveKind::AllReduce && writer == other + 1;
   const auto *launch = std::get_if<LaunchInstruction>(&instruction);
-  if (!launch || accesses[writer].isWorkspace || accesses[other].isWorkspace)
+  if (!launch || !isSame || accesses[writer].isWorkspace || accesses[other].isWorkspace)
     return false;
   const kernels::Signature &signature = *kernels::findSignature(launch->kernel);
   int count = static_cast<int>(launch->operands.size());
   int overlay =
       signature.operands[kernels::specOfOperand(signature, static_cast<int>(writer), count)]
           .overlay;
-  if (overlay < 0 || kernels::specOfOperand(signature, static_cast<int>(other), count) != overlay)
-    return false;
-  const Buffer &a = program_.buffers[accesses[writer].buffer],
-               &b = program_.buffers[accesses[other].buffer];
-  return a.offset == b.offset && a.dtype == b.dtype && a.shape == b.shape;
+  return overlay >= 0 &&
+         kernels::specOfOperand(signature, static_cast<int>(other), count) == overlay;
 }
 
 /// What an instruction writes may share bytes with nothing else it names, except as its signature
@@ -323,9 +346,17 @@ Status ProgramVerifier::checkOverlaps(const Instruction &instruction,
         return Status::invalidInput(
             "writes '" + accesses[writer].operand + "', " + placeOf(accesses[writer].buffer) +
             ", over '" + accesses[other].operand + "', " + placeOf(accesses[other].buffer) +
-            "; the kernel does not allow it");
+            "; the " +
+            (std::holds_alternative<LaunchInstruction>(instruction) ? "kernel" : "instruction") +
+            " does not allow it");
   }
   return {};
+}
+
+bool ProgramVerifier::isReadable(uint32_t index) const {
+  const Buffer &buffer = program_.buffers[index];
+  return written_[index] && !owners_[static_cast<size_t>(buffer.arena)].otherOwner(
+                                buffer.offset, endOf(buffer), index);
 }
 
 Status ProgramVerifier::checkReadable(uint32_t index, const std::string &reader) const {
@@ -380,21 +411,71 @@ Status ProgramVerifier::write(uint32_t index, const Access &access) {
   return {};
 }
 
-Status ProgramVerifier::verifyInstruction(const Instruction &instruction) {
+/// What can be said of an instruction by itself.
+Status ProgramVerifier::verifyForm(size_t index) const {
+  const Instruction &instruction = program_.instructions[index];
+  if (uint32_t stream = streamOf(instruction); stream >= kMaxStreams)
+    return Status::invalidInput("is on stream " + std::to_string(stream) + "; expected less than " +
+                                std::to_string(kMaxStreams));
   if (const auto *launch = std::get_if<LaunchInstruction>(&instruction))
-    SY_RETURN_IF_ERROR(verifyLaunch(*launch));
-  else
-    SY_RETURN_IF_ERROR(verifyCopy(std::get<CopyInstruction>(instruction)));
-  std::vector<Access> accesses = accessesOf(instruction);
-  SY_RETURN_IF_ERROR(checkOverlaps(instruction, accesses));
-  for (const Access &access : accesses) {
-    used_[access.buffer] = true;
-    if (access.role != Role::Out)
-      SY_RETURN_IF_ERROR(checkReadable(access.buffer, "operand '" + access.operand + "'"));
+    return verifyLaunch(*launch);
+  if (const auto *copy = std::get_if<CopyInstruction>(&instruction))
+    return verifyCopy(*copy);
+  if (const auto *collective = std::get_if<CollectiveInstruction>(&instruction))
+    return verifyCollective(plan_, program_, *collective);
+  if (std::holds_alternative<RepeatInstruction>(instruction))
+    return verifyRepeat(plan_, program_, index);
+  return {};
+}
+
+/// Follows which buffer holds what from instruction to instruction.
+Status ProgramVerifier::followAll() {
+  for (size_t i = 0; i < program_.instructions.size(); ++i) {
+    const auto *repeat = std::get_if<RepeatInstruction>(&program_.instructions[i]);
+    SY_RETURN_IF_ERROR(repeat ? followRepeat(i, repeat->length) : follow(i));
+    if (repeat)
+      i += repeat->length;
   }
-  for (const Access &access : accesses)
-    if (access.role != Role::In)
-      SY_RETURN_IF_ERROR(write(access.buffer, access));
+  return {};
+}
+
+Status ProgramVerifier::follow(size_t index) {
+  const Instruction &instruction = program_.instructions[index];
+  instruction_ = static_cast<int64_t>(index);
+  auto check = [&]() -> Status {
+    std::vector<Access> accesses = accessesOf(instruction);
+    SY_RETURN_IF_ERROR(checkOverlaps(instruction, accesses));
+    for (const Access &access : accesses) {
+      used_[access.buffer] = true;
+      if (access.role != Role::Out)
+        SY_RETURN_IF_ERROR(checkReadable(access.buffer, "operand '" + access.operand + "'"));
+    }
+    for (const Access &access : accesses)
+      if (access.role != Role::In)
+        SY_RETURN_IF_ERROR(write(access.buffer, access));
+    return {};
+  };
+  return check().within(instructionText(instruction_));
+}
+
+/// The body runs any number of times: what it reads is there in the first round and in later ones,
+/// and what it writes is there afterwards only if it was before.
+Status ProgramVerifier::followRepeat(size_t index, uint32_t length) {
+  std::vector<uint32_t> made; // buffers that hold nothing before and something after a round
+  for (size_t i = index; i <= index + length; ++i)
+    for (const Access &access : accessesOf(program_.instructions[i]))
+      if (access.role != Role::In && program_.buffers[access.buffer].state < 0 &&
+          !isReadable(access.buffer))
+        made.push_back(access.buffer);
+  for (bool isFirst : {true, false})
+    for (size_t i = index; i <= index + length; ++i)
+      SY_RETURN_IF_ERROR(isFirst ? follow(i) : follow(i).within("in a later round"));
+  for (uint32_t buffer : made) {
+    const Buffer &memory = program_.buffers[buffer];
+    written_[buffer] = false;
+    owners_[static_cast<size_t>(memory.arena)].write(memory.offset, endOf(memory), -1,
+                                                     static_cast<int64_t>(index));
+  }
   return {};
 }
 

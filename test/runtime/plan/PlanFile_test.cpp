@@ -151,17 +151,20 @@ std::vector<uint8_t> fileWith(planfile::InstructionBody type, Body body, size_t 
   auto symbols = builder.CreateVector(std::vector<flatbuffers::Offset<fb::Symbol>>());
   auto states = builder.CreateVector(std::vector<flatbuffers::Offset<fb::State>>());
   auto arenaBytes = builder.CreateVector(std::vector<uint64_t>(arenas));
-  auto modelType = text(), precision = text(), normalization = text(), scope = text();
+  auto modelType = text(), precision = text(), normalization = text(), scope = text(),
+       auxLossScope = text();
   fb::TrainingBuilder training(builder);
   training.add_model_type(modelType);
   training.add_precision(precision);
   training.add_loss_normalization(normalization);
   training.add_weight_decay_scope(scope);
+  training.add_aux_loss_scope(auxLossScope);
   auto trainingTable = training.Finish();
   auto target = fb::CreateTarget(builder);
+  auto mesh = fb::CreateMesh(builder);
   auto compiler = text(), fingerprint = text();
   builder.FinishSizePrefixed(fb::CreatePlan(builder, kPlanSchemaVersion, compiler, fingerprint,
-                                            target, 1, symbols, states, programs, arenaBytes, 0,
+                                            target, mesh, symbols, states, programs, arenaBytes, 0,
                                             trainingTable),
                              fb::PlanIdentifier());
   return {builder.GetBufferPointer(), builder.GetBufferPointer() + builder.GetSize()};

@@ -73,8 +73,11 @@ Buffer &portOf(Program &program, std::string_view name) {
 const Fault kPlanFaults[] = {
     {"plan: the plan does not say which compiler", [](Plan &p) { p.compilerVersion = ""; }},
     {"target has 0 threads; expected 1 to 4096", [](Plan &p) { p.target.threads = 0; }},
-    {"the plan is for 2 ranks; this program executes plans for 1", [](Plan &p) { p.mesh = {{2, 1, 1}}; }},
-    {"symbol 'Q' is unknown; expected T, S or M", [](Plan &p) { p.symbols[0].name = "Q"; }},
+    {"the mesh has an axis of size 0; expected 1 to 65536", [](Plan &p) { p.mesh = {{2, 0, 1}}; }},
+    {"the mesh has an axis of size -4", [](Plan &p) { p.mesh = {{-4, -1, 1}}; }},
+    {"the mesh dp=256,fsdp=256,ep=2 has 131072 ranks; expected at most 65536",
+     [](Plan &p) { p.mesh = {{256, 256, 2}}; }},
+    {"symbol 'Q' is unknown; expected T, S, M or R", [](Plan &p) { p.symbols[0].name = "Q"; }},
     {"symbol 'T' is listed twice", [](Plan &p) { p.symbols[1].name = "T"; }},
     {"symbol 'S' has bound 0; expected 1 to 2^40", [](Plan &p) { p.symbols[1].bound = 0; }},
     {"symbol 'T' has bound -9223372036854775808",
@@ -231,8 +234,8 @@ INSTANTIATE_TEST_SUITE_P(Ports, Faults, testing::ValuesIn(kPortFaults));
 const Fault kLaunchFaults[] = {
     {"(embed): there is no kernel called 'embed'",
      [](Plan &p) { launchOf(micro(p), "embedding").kernel = "embed"; }},
-    {"(embedding): is on stream 1; expected 0",
-     [](Plan &p) { launchOf(micro(p), "embedding").stream = 1; }},
+    {"(embedding): is on stream 8; expected less than 8",
+     [](Plan &p) { launchOf(micro(p), "embedding").stream = 8; }},
     {"(embedding): operand 2 names buffer 4294967295; the program has",
      [](Plan &p) { launchOf(micro(p), "embedding").operands[2] = ~0u; }},
     {"instruction 3 (embedding): kernel 'embedding' takes 3 operands, found 2",
@@ -281,8 +284,8 @@ const Fault kLaunchFaults[] = {
        std::get<CopyInstruction>(program.instructions[3]).to =
            launchOf(program, "gather_rows").operands[2];
      }},
-    {"instruction 3 (copy): is on stream 2; expected 0",
-     [](Plan &p) { std::get<CopyInstruction>(programOf(p, "logits").instructions[3]).stream = 2; }},
+    {"instruction 3 (copy): is on stream 9; expected less than 8",
+     [](Plan &p) { std::get<CopyInstruction>(programOf(p, "logits").instructions[3]).stream = 9; }},
     {"instruction 3 (copy): names buffer 77",
      [](Plan &p) { std::get<CopyInstruction>(programOf(p, "logits").instructions[3]).from = 77; }},
 };

@@ -1,0 +1,212 @@
+#include "runtime/executor/Collective.h"
+
+#include "runtime/plan/Layout.h"
+#include "runtime/plan/Traffic.h"
+
+#include <limits>
+
+namespace switchyard {
+namespace {
+
+using kernels::Tensor;
+
+Status named(Status status, Where where, CollectiveKind kind) {
+  return status.within(std::string(where.program) + ", instruction " +
+                       std::to_string(where.instruction) + ": " + std::string(name(kind)));
+}
+
+/// all_gather, reduce_scatter, all_reduce: pairs of buffers in one call.
+class GroupedTransfers final : public PreparedCollective {
+public:
+  GroupedTransfers(const CollectiveInstruction &instruction, std::span<const Tensor> operands,
+                   Group &group)
+      : kind_(instruction.kind), reduction_(instruction.isMax ? Reduction::Max : Reduction::Sum),
+        group_(group) {
+    for (size_t i = 0; i < operands.size(); i += 2) {
+      const Tensor &in = operands[i], &out = operands[i + 1];
+      const Tensor &part = kind_ == CollectiveKind::ReduceScatter ? out : in;
+      transfers_.push_back({in.dtype, in.data, out.data, part.count()});
+      sent_ += bytesSent(kind_, group.size(), static_cast<uint64_t>(part.bytes()));
+      if (kind_ != CollectiveKind::ReduceScatter)
+        continue;
+      auto whole = static_cast<uint64_t>(part.bytes()) * static_cast<uint64_t>(group.size());
+      auto own = static_cast<uint64_t>(in.bytes());
+      if (whole > own)
+        paddings_.push_back({in.as<std::byte>() + own, whole - own});
+    }
+  }
+
+  Status run(Device &device, Where where, uint64_t &sent) override {
+    for (const Padding &padding : paddings_)
+      if (Status status = device.fillZero(padding.data, padding.bytes); !status.ok())
+        return named(status, where, kind_);
+    if (Status status = device.synchronize(); !status.ok())
+      return named(status, where, kind_);
+    sent += sent_;
+    switch (kind_) {
+    case CollectiveKind::AllGather:
+      return group_.allGather(where, transfers_);
+    case CollectiveKind::ReduceScatter:
+      return group_.reduceScatter(where, reduction_, transfers_);
+    default:
+      return group_.allReduce(where, reduction_, transfers_);
+    }
+  }
+
+private:
+  /// What is behind the last element of a tensor that is summed into flat shards: it arrives in
+  /// the last ones.
+  struct Padding {
+    std::byte *data;
+    uint64_t bytes;
+  };
+
+  CollectiveKind kind_;
+  Reduction reduction_;
+  Group &group_;
+  std::vector<Transfer> transfers_;
+  std::vector<Padding> paddings_;
+  uint64_t sent_ = 0;
+};
+
+/// What token_exchange and token_return have in common: the rows of the round.
+class Exchange : public PreparedCollective {
+public:
+  Exchange(CollectiveKind kind, const Tensor &allCounts, const void *round,
+           const ExchangeSize &size, Group &group)
+      : kind_(kind), group_(group), rows_(size, group.rank()), allCounts_(allCounts), round_(round),
+        size_(size), counts_(allCounts.count()) {
+    group.reserveRows(size.experts / size.ranks);
+  }
+
+  Status run(Device &device, Where where, uint64_t &sent) final {
+    Status status = computeRows(device);
+    if (status.ok())
+      status = beforeCall(device);
+    if (status.ok())
+      status = device.synchronize();
+    return status.ok() ? call(where, sent) : named(status, where, kind_);
+  }
+
+protected:
+  virtual Status beforeCall(Device &device) = 0;
+  virtual Status call(Where where, uint64_t &sent) = 0;
+
+  static std::span<std::byte> bytesOf(const Tensor &tensor) {
+    return {tensor.as<std::byte>(), static_cast<size_t>(tensor.bytes())};
+  }
+  static int64_t rowBytesOf(const Tensor &tensor) {
+    return tensor.dims[1] * kernels::byteSize(tensor.dtype);
+  }
+
+  CollectiveKind kind_;
+  Group &group_;
+  ExchangeRows rows_;
+
+private:
+  Status computeRows(Device &device) {
+    SY_RETURN_IF_ERROR(
+        device.copyOut(counts_.data(), allCounts_.data, counts_.size() * sizeof(int32_t)));
+    SY_RETURN_IF_ERROR(checkCounts(size_, counts_));
+    int32_t round = 0;
+    if (round_)
+      SY_RETURN_IF_ERROR(device.copyOut(&round, round_, sizeof round));
+    if (int64_t last = overflowRounds(size_, counts_); round < 0 || round > last)
+      return Status::failed("the round is " + std::to_string(round) + "; expected 0 to " +
+                            std::to_string(last) + ", the last one of all_counts");
+    rows_.compute(counts_, round);
+    return {};
+  }
+
+  Tensor allCounts_;
+  const void *round_;
+  ExchangeSize size_;
+  std::vector<int32_t> counts_;
+};
+
+class TokenExchange final : public Exchange {
+public:
+  TokenExchange(std::span<const Tensor> operands, const ExchangeSize &size, Group &group)
+      : Exchange(CollectiveKind::TokenExchange, operands[1],
+                 operands.size() > 4 ? operands[4].data : nullptr, size, group),
+        from_(operands[0]), received_(operands[2]), groupSizes_(operands[3]) {}
+
+private:
+  Status beforeCall(Device &device) override {
+    auto filled = static_cast<uint64_t>(rows_.rowsReceived() * rowBytesOf(received_));
+    SY_RETURN_IF_ERROR(device.fillZero(received_.as<std::byte>() + filled,
+                                       static_cast<uint64_t>(received_.bytes()) - filled));
+    return device.copyIn(groupSizes_.data, rows_.groupSizes().data(),
+                         rows_.groupSizes().size_bytes());
+  }
+
+  Status call(Where where, uint64_t &sent) override {
+    sent += static_cast<uint64_t>(rows_.rowsSentAway() * rowBytesOf(from_));
+    return group_.allToAllV(where, rowBytesOf(from_), bytesOf(from_), rows_.sent(),
+                            bytesOf(received_), rows_.received());
+  }
+
+  Tensor from_, received_, groupSizes_;
+};
+
+class TokenReturn final : public Exchange {
+public:
+  TokenReturn(std::span<const Tensor> operands, bool adds, const ExchangeSize &size, Group &group)
+      : Exchange(CollectiveKind::TokenReturn, operands[1],
+                 operands.size() > 3 ? operands[3].data : nullptr, size, group),
+        from_(operands[0]), returned_(operands[2]), adds_(adds) {}
+
+private:
+  Status beforeCall(Device &device) override {
+    return adds_ ? Status()
+                 : device.fillZero(returned_.data, static_cast<uint64_t>(returned_.bytes()));
+  }
+
+  Status call(Where where, uint64_t &sent) override {
+    sent += static_cast<uint64_t>(rows_.rowsReceivedFromAway() * rowBytesOf(from_));
+    return group_.allToAllV(where, rowBytesOf(from_), bytesOf(from_), rows_.received(),
+                            bytesOf(returned_), rows_.sent(),
+                            adds_ ? std::optional(from_.dtype) : std::nullopt);
+  }
+
+  Tensor from_, returned_;
+  bool adds_;
+};
+
+} // namespace
+
+std::unique_ptr<PreparedCollective> prepareCollective(const CollectiveInstruction &instruction,
+                                                      std::span<const Tensor> operands,
+                                                      int64_t bufferRows, Group &group) {
+  ExchangeSize size;
+  switch (instruction.kind) {
+  case CollectiveKind::TokenExchange:
+    size = {group.size(), operands[1].dims[1], operands[0].dims[0], bufferRows};
+    return std::make_unique<TokenExchange>(operands, size, group);
+  case CollectiveKind::TokenReturn:
+    size = {group.size(), operands[1].dims[1], operands[2].dims[0], bufferRows};
+    return std::make_unique<TokenReturn>(operands, instruction.adds, size, group);
+  default:
+    return std::make_unique<GroupedTransfers>(instruction, operands, group);
+  }
+}
+
+PreparedRepeat::PreparedRepeat(const Tensor &allCounts, void *round, int64_t ranks,
+                               int64_t bufferRows)
+    : allCounts_(allCounts), round_(round),
+      size_{ranks, allCounts.dims[1], std::numeric_limits<int64_t>::max(), bufferRows},
+      counts_(allCounts.count()) {}
+
+Result<int64_t> PreparedRepeat::rounds(Device &device) {
+  SY_RETURN_IF_ERROR(
+      device.copyOut(counts_.data(), allCounts_.data, counts_.size() * sizeof(int32_t)));
+  SY_RETURN_IF_ERROR(checkCounts(size_, counts_));
+  return overflowRounds(size_, counts_);
+}
+
+Status PreparedRepeat::setRound(Device &device, int64_t round) const {
+  auto value = static_cast<int32_t>(round);
+  return device.copyIn(round_, &value, sizeof value);
+}
+
+} // namespace switchyard

@@ -1,0 +1,44 @@
+// The instructions of a plan in which ranks meet, prepared for given extents. To run one allocates
+// nothing.
+#pragma once
+
+#include "runtime/device/Device.h"
+#include "runtime/executor/Exchange.h"
+#include "runtime/plan/Plan.h"
+
+#include <memory>
+#include <vector>
+
+namespace switchyard {
+
+class PreparedCollective {
+public:
+  virtual ~PreparedCollective() = default;
+
+  /// Calls the group. `sent` is raised by the bytes that go to other ranks. Failures name `where`.
+  virtual Status run(Device &device, Where where, uint64_t &sent) = 0;
+};
+
+/// `operands` are the instruction's, at the extents of a pass in which B rows are received at once.
+std::unique_ptr<PreparedCollective> prepareCollective(const CollectiveInstruction &instruction,
+                                                      std::span<const kernels::Tensor> operands,
+                                                      int64_t bufferRows, Group &group);
+
+/// A repeat: how often its body runs, and in which round it is.
+class PreparedRepeat {
+public:
+  PreparedRepeat(const kernels::Tensor &allCounts, void *round, int64_t ranks, int64_t bufferRows);
+
+  /// The number of overflow rounds, from the counts as they are now.
+  Result<int64_t> rounds(Device &device);
+  /// Tells the body that it is in `round`.
+  Status setRound(Device &device, int64_t round) const;
+
+private:
+  kernels::Tensor allCounts_;
+  void *round_;
+  ExchangeSize size_;
+  std::vector<int32_t> counts_;
+};
+
+} // namespace switchyard
