@@ -192,7 +192,12 @@ def ToPlan : Pass<"to-plan", "::mlir::ModuleOp"> {
     operand if that is dead after the op (a state only on the way to its own `moe.write`, after every other read of it).
     Whatever is left is an explicit `plan.copy`.
 
-    Refused: an op without a kernel, more than one block, an argument or result without a name.
+    A collective of the dist dialect becomes a `plan.collective`; `dist.replicate` is its operand. Buffers have the local
+    types, and those of tensors that are gathered from flat shards or summed into them a `reserve` for the padding.
+    `dist.rounds` becomes a `plan.repeat` in which carried values are updated in place; `dist.overflow_rounds` leaves nothing,
+    for a repeat counts by itself. A constant is made anew for each use.
+
+    Refused: an op without a kernel, more than one block, an argument or result without a name, rounds with another count.
 
     Before:
 

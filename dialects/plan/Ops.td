@@ -13,7 +13,7 @@ class Plan_Instruction<string mnemonic, list<Trait> traits = []>
     : Plan_Op<mnemonic, traits # [ParentOneOf<["ProgramOp", "RepeatOp"]>]>;
 
 // The queue that an instruction is on: 0 computes. `assign-streams` gives the others.
-def Plan_Stream : DefaultValuedAttr<I32Attr, "0">;
+def Plan_Stream : DefaultValuedAttr<ConfinedAttr<I32Attr, [IntMinValue<0>, IntMaxValue<7>]>, "0">;
 
 def Plan_ProgramOp : Plan_Op<"program",
     [Symbol, IsolatedFromAbove, SingleBlock, NoTerminator, NoRegionArguments]> {
@@ -40,7 +40,8 @@ def Plan_ProgramOp : Plan_Op<"program",
   let builders = [OpBuilder<(ins "::llvm::StringRef":$name)>];
 }
 
-def Plan_BufferOp : Plan_Op<"buffer", [HasParent<"ProgramOp">]> {
+def Plan_BufferOp : Plan_Op<"buffer",
+    [HasParent<"ProgramOp">, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "Declares memory.";
   let description = [{
     A buffer lies in an arena. One in the `state` arena names its `moe.state` and has that state's address; one in the
@@ -81,6 +82,8 @@ def Plan_BufferOp : Plan_Op<"buffer", [HasParent<"ProgramOp">]> {
         return attribute.getInt();
       return std::nullopt;
     }
+    /// How many elements it has room for; of a static type only.
+    int64_t roomInElements();
   }];
 }
 
@@ -116,7 +119,8 @@ def Plan_CopyOp : Plan_Instruction<"copy", [AllTypesMatch<["from", "to"]>]> {
   let assemblyFormat = "$from `to` $to (`stream` $stream^)? attr-dict `:` type($from)";
 }
 
-def Plan_CollectiveOp : Plan_Instruction<"collective", [AttrSizedOperandSegments]> {
+def Plan_CollectiveOp : Plan_Instruction<"collective",
+    [AttrSizedOperandSegments, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "Ranks of a group exchange what is in their buffers.";
   let description = [{
     What the kinds do is described at the ops of the dist dialect of the same names.
@@ -128,11 +132,11 @@ def Plan_CollectiveOp : Plan_Instruction<"collective", [AttrSizedOperandSegments
 
     Constraints:
     - (C1) the module has a mesh, with these axes.
-    - (C2) there are as many inputs and outputs, of as matching types, as the kind asks for.
-    - (C3) only `all_reduce` has the reduction max.
-    - (C4) no output or update is also another operand.
-    - (C5) where a tensor is gathered from flat shards or summed into them, its buffer's reserve covers the
-      padding.
+    - (C2) it has the inputs, updates and outputs of its kind.
+    - (C3) their types match as those of the op of that name in the dist dialect.
+    - (C4) only `all_reduce` has the reduction max.
+    - (C5) no output or update is also another operand.
+    - (C6) the buffer of a tensor that is gathered from flat shards, or summed into them, has room for their padding.
 
     ```mlir
     plan.collective all_gather over ["fsdp"] ins(%a, %b : !plan.buffer<...>, ...) outs(%c, %d : ...) stream 1
@@ -150,7 +154,8 @@ def Plan_CollectiveOp : Plan_Instruction<"collective", [AttrSizedOperandSegments
   let hasVerifier = 1;
 }
 
-def Plan_RepeatOp : Plan_Instruction<"repeat", [SingleBlock, NoTerminator, NoRegionArguments]> {
+def Plan_RepeatOp : Plan_Instruction<"repeat",
+    [SingleBlock, NoTerminator, NoRegionArguments, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "Runs instructions once for each overflow round.";
   let description = [{
     For round = 1 to the number of overflow rounds of `all_counts` (`dist.overflow_rounds`; usually 0), writes the
@@ -159,9 +164,10 @@ def Plan_RepeatOp : Plan_Instruction<"repeat", [SingleBlock, NoTerminator, NoReg
 
     Constraints:
     - (C1) the module has a mesh, with these axes, and the symbol R.
-    - (C2) `all_counts` is an i32 [n, E], n the ranks of a group, and `round` an i32 scalar.
+    - (C2) `all_counts` is an i32 [n, E], n the ranks of a group and E a multiple of it, and `round` an i32 scalar.
     - (C3) collectives of the body are over some of the axes.
-    - (C4) the body has no other repeat.
+    - (C4) the body has no other repeat, and no events.
+    - (C5) nothing in the body writes `round` or `all_counts`.
 
     ```mlir
     plan.repeat %round of %all_counts over ["ep"] : !plan.buffer<tensor<2x8xi32>> {

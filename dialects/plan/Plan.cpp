@@ -119,19 +119,6 @@ LogicalResult plan::BufferOp::verify() {
   bool isIo = getArena() == Arena::Io;
   if (isIo != static_cast<bool>(getPortAttr()) || isIo != static_cast<bool>(getPortNameAttr()))
     return emitOpError("has a port and a name if, and only if, it is in the io arena");
-  // buffer_c3
-  if (getStateAttr()) {
-    auto state = SymbolTable::lookupNearestSymbolFrom<moe::StateOp>(
-        (*this)->getParentOp()->getParentOp(), getStateAttr());
-    if (!state)
-      return emitOpError("names ") << getStateAttr() << ", which is not a moe.state of the module";
-    FailureOr<RankedTensorType> local = state.localType();
-    if (failed(local))
-      return failure();
-    if (*local != getTensorType())
-      return emitOpError("is of type ")
-             << getTensorType() << ", but " << getStateAttr() << " is of type " << *local;
-  }
   // buffer_c4
   std::optional<int64_t> offset = getOffsetValue();
   if (offset && (getStateAttr() || *offset < 0 || *offset % 256))
@@ -150,23 +137,55 @@ LogicalResult plan::BufferOp::verify() {
   return success();
 }
 
+LogicalResult plan::BufferOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  // buffer_c3
+  if (!getStateAttr())
+    return success();
+  auto state = symbols.lookupNearestSymbolFrom<moe::StateOp>(*this, getStateAttr());
+  if (!state)
+    return emitOpError("names ") << getStateAttr() << ", which is not a moe.state of the module";
+  FailureOr<RankedTensorType> local = state.localType(&symbols);
+  if (failed(local) || *local == getTensorType())
+    return failure(failed(local));
+  return emitOpError("is of type ")
+         << getTensorType() << ", but " << getStateAttr() << " is of type " << *local;
+}
+
+int64_t plan::BufferOp::roomInElements() {
+  return getReserve() ? getReserveAttr().getInt() : dist::elementCount(getTensorType()).value_or(0);
+}
+
 LogicalResult plan::LaunchOp::verify() {
   // launch_c1
+  return verifyWritesApart(*this, getUpdates(), getOuts());
+}
+
+LogicalResult plan::verifyWritesApart(Operation *op, ValueRange updates, ValueRange outs) {
   llvm::SmallDenseMap<Value, unsigned> uses;
-  for (Value operand : getOperands())
+  for (Value operand : op->getOperands())
     ++uses[operand];
   auto isShared = [&](Value value) { return uses[value] > 1; };
-  if (llvm::any_of(getUpdates(), isShared) || llvm::any_of(getOuts(), isShared))
-    return emitOpError("writes a buffer that is also another operand of the launch");
+  if (llvm::any_of(updates, isShared) || llvm::any_of(outs, isShared))
+    return op->emitOpError("writes a buffer that is also another of its operands");
   return success();
 }
 
-LogicalResult plan::CollectiveOp::verify() {
-  return success();
-}
-
-LogicalResult plan::RepeatOp::verify() {
-  return success();
+SmallVector<Value> plan::writtenBuffers(Operation *instruction) {
+  SmallVector<Value> written;
+  if (auto launch = dyn_cast<LaunchOp>(instruction)) {
+    llvm::append_range(written, launch.getUpdates());
+    llvm::append_range(written, launch.getOuts());
+    if (launch.getWorkspace())
+      written.push_back(launch.getWorkspace());
+  } else if (auto collective = dyn_cast<CollectiveOp>(instruction)) {
+    llvm::append_range(written, collective.getUpdates());
+    llvm::append_range(written, collective.getOuts());
+  } else if (auto copy = dyn_cast<CopyOp>(instruction)) {
+    written.push_back(copy.getTo());
+  } else if (auto repeat = dyn_cast<RepeatOp>(instruction)) {
+    written.push_back(repeat.getRound());
+  }
+  return written;
 }
 
 #define GET_OP_CLASSES

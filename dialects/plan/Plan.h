@@ -27,4 +27,11 @@ inline constexpr llvm::StringLiteral kTargetAttr = "plan.target";
 inline constexpr llvm::StringLiteral kArenasAttr = "plan.arenas";
 inline constexpr llvm::StringLiteral kPeakAttr = "plan.peak";
 
+/// The buffers that an instruction writes; of a repeat, not those that its body does.
+llvm::SmallVector<mlir::Value> writtenBuffers(mlir::Operation *instruction);
+
+/// Checks that no buffer in `updates` and `outs` is another operand of `op`.
+mlir::LogicalResult verifyWritesApart(mlir::Operation *op, mlir::ValueRange updates,
+                                      mlir::ValueRange outs);
+
 } // namespace switchyard::plan
