@@ -3,12 +3,13 @@
 //
 // States lie one after the other. A port has the same address in all programs that have one of its
 // name and type; those that vary come last, so that a pass below the bound reaches less far.
-// Transient buffers are packed by when they live: largest first, each at the lowest offset where
-// nothing that lives at the same time lies (Pisarchyk & Lee 2020, "greedy by size"); other orders
-// are tried and the smallest result is kept. Sizes follow the symbols' bounds and nothing else, so
-// the largest token bound that fits a memory is found by packing again.
+// Transient buffers are packed by when they live (MemoryPacking.h), in the order of the list: those
+// of instructions on other streams too, for insert-waits orders whatever shares memory. Sizes
+// follow the symbols' bounds and nothing else, so the largest token bound that fits a memory is
+// found by packing again.
 
 #include "passes/KernelTypes.h"
+#include "passes/MemoryPacking.h"
 #include "passes/Passes.h"
 
 #include "llvm/ADT/EquivalenceClasses.h"
@@ -28,89 +29,111 @@ namespace switchyard::passes {
 
 namespace {
 
-constexpr int64_t kAlignment = 256;
 /// Token bounds are multiples of this, as the buckets that the runtime rounds up to.
 constexpr int64_t kBucketRows = 64;
 
-/// Memory of a program's transient arena and the instructions between which it must not be touched.
-/// A launch's workspace is one too.
+/// No memory is larger, so that sums of two do not overflow.
+constexpr int64_t kMostBytes = int64_t(1) << 62;
+
+/// Buffers that share a span of a program's transient arena.
 struct Item {
-  SmallVector<Value> buffers; // those that share it
-  plan::LaunchOp launch;      // or the launch it is the workspace of
-  int begin = std::numeric_limits<int>::max();
-  int end = -1;
-  bool varies = false; // its size follows a symbol
-  int64_t bytes = 0;
-  int64_t offset = 0;
+  SmallVector<Value> buffers;
+  kernels::OperandType type; // the same for all
+  int64_t reserve = 0;       // the largest of theirs, in elements
 };
 
-/// Offsets for `items`, visited in `order`. Returns the bytes used.
-int64_t pack(MutableArrayRef<Item> items, ArrayRef<int> order) {
-  int64_t used = 0;
-  SmallVector<int> placed; // by offset
-  for (int index : order) {
-    Item &item = items[index];
-    int64_t offset = 0;
-    for (int other : placed) {
-      const Item &fixed = items[other];
-      bool apart = fixed.end < item.begin || item.end < fixed.begin || fixed.bytes == 0;
-      if (apart)
-        continue;
-      if (offset + item.bytes <= fixed.offset)
-        break;
-      offset = std::max(
-          offset, static_cast<int64_t>(llvm::alignTo(fixed.offset + fixed.bytes, kAlignment)));
-    }
-    item.offset = offset;
-    used = std::max(used, offset + item.bytes);
-    placed.insert(
-        llvm::upper_bound(placed, offset,
-                          [&](int64_t value, int other) { return value < items[other].offset; }),
-        index);
+/// The launch that needs a span as its workspace.
+struct Workspace {
+  plan::LaunchOp launch;
+  LaunchOperands operands;
+};
+
+/// The first and the last instruction that need a buffer.
+struct Life {
+  int begin, end;
+};
+
+/// When the transient buffers of a program live. Instructions are numbered as the list has them,
+/// those of a repeat's body behind it, and with a number of its own for the body's end.
+class Lives {
+public:
+  explicit Lives(plan::ProgramOp program) { visit(program.getBody().front()); }
+
+  const Life *find(Value buffer) const {
+    auto life = lives_.find(buffer);
+    return life == lives_.end() ? nullptr : &life->second;
   }
-  return static_cast<int64_t>(llvm::alignTo(used, kAlignment));
+  const llvm::MapVector<Value, Life> &all() const { return lives_; }
+  ArrayRef<std::pair<int, Operation *>> instructions() const { return instructions_; }
+
+private:
+  void visit(Block &block);
+  void touch(Value buffer, int position);
+  void widen(plan::RepeatOp repeat, int begin, int end);
+
+  int next_ = 0;
+  llvm::MapVector<Value, Life> lives_;
+  SmallVector<std::pair<int, Operation *>> instructions_;
+};
+
+bool isTransient(Value value) {
+  auto buffer = value.getDefiningOp<plan::BufferOp>();
+  return buffer && buffer.getArena() == plan::Arena::Transient;
 }
 
-/// Whether the arena's last byte belongs to an item that varies, so that a smaller pass reaches
-/// less far.
-bool endsVarying(ArrayRef<Item> items) {
-  const Item *last = nullptr;
-  for (const Item &item : items)
-    if (item.bytes > 0 && (!last || item.offset + item.bytes > last->offset + last->bytes))
-      last = &item;
-  return !last || last->varies;
+void Lives::touch(Value buffer, int position) {
+  if (!isTransient(buffer))
+    return;
+  Life &life = lives_.insert({buffer, {position, position}}).first->second;
+  life.end = position;
 }
 
-/// The best of six orders: three, each also with the items of fixed size first, hence lowest. A
-/// last byte that varies is worth one percent.
-int64_t packBest(std::vector<Item> &items) {
-  auto life = [&](int i) { return int64_t(items[i].end) - items[i].begin + 1; };
-  const std::function<bool(int, int)> orders[] = {
-      [&](int a, int b) { return items[a].bytes > items[b].bytes; },
-      [&](int a, int b) { return items[a].bytes * life(a) > items[b].bytes * life(b); },
-      [&](int a, int b) { return items[a].begin < items[b].begin; },
+void Lives::visit(Block &block) {
+  for (Operation &op : block) {
+    if (isa<plan::BufferOp>(op))
+      continue;
+    int begin = next_++;
+    instructions_.emplace_back(begin, &op);
+    for (Value operand : op.getOperands())
+      touch(operand, begin);
+    if (auto repeat = dyn_cast<plan::RepeatOp>(op)) {
+      visit(repeat.getBody().front());
+      widen(repeat, begin, next_++);
+    }
+  }
+}
+
+/// Whether the instruction writes all of `buffer`, without reading it.
+bool overwrites(Operation *instruction, Value buffer) {
+  if (auto launch = dyn_cast<plan::LaunchOp>(instruction))
+    return llvm::is_contained(launch.getOuts(), buffer);
+  if (auto collective = dyn_cast<plan::CollectiveOp>(instruction))
+    return llvm::is_contained(collective.getOuts(), buffer);
+  auto copy = dyn_cast<plan::CopyOp>(instruction);
+  return copy && copy.getTo() == buffer;
+}
+
+/// What a repeat names lives for all of its rounds, from `begin` to `end`, but for scratch: a buffer
+/// that nothing else names and that each round overwrites first.
+void Lives::widen(plan::RepeatOp repeat, int begin, int end) {
+  llvm::DenseSet<Value> seen;
+  auto visit = [&](Value buffer, Operation *first) {
+    if (!isTransient(buffer) || !seen.insert(buffer).second)
+      return;
+    bool isInner = llvm::all_of(buffer.getUsers(), [&](Operation *user) {
+      return user->getParentOp() == repeat.getOperation();
+    });
+    if (isInner && overwrites(first, buffer))
+      return;
+    Life &life = lives_.find(buffer)->second;
+    life.begin = std::min(life.begin, begin);
+    life.end = end;
   };
-  std::vector<Item> best;
-  int64_t bestBytes = 0;
-  double bestCost = std::numeric_limits<double>::infinity();
-  for (const auto &before : orders) {
-    for (bool fixedFirst : {true, false}) {
-      SmallVector<int> order(items.size());
-      std::iota(order.begin(), order.end(), 0);
-      llvm::stable_sort(order, before);
-      if (fixedFirst)
-        llvm::stable_sort(order, [&](int a, int b) { return items[a].varies < items[b].varies; });
-      int64_t bytes = pack(items, order);
-      double cost = static_cast<double>(bytes) * (endsVarying(items) ? 1.0 : 1.01);
-      if (cost >= bestCost)
-        continue;
-      bestCost = cost;
-      bestBytes = bytes;
-      best = items;
-    }
-  }
-  items = std::move(best);
-  return bestBytes;
+  for (Value buffer : repeat->getOperands())
+    visit(buffer, repeat);
+  for (Operation &op : repeat.getBody().front())
+    for (Value buffer : op.getOperands())
+      visit(buffer, &op);
 }
 
 /// One program's transient memory.
@@ -118,128 +141,154 @@ class ProgramMemory {
 public:
   static FailureOr<ProgramMemory> analyze(plan::ProgramOp program, const SymbolBounds &symbols);
 
-  /// Sizes at `bounds`, then offsets. Returns the arena's bytes, or nothing on overflow.
-  std::optional<int64_t> assign(ArrayRef<int64_t> bounds, kernels::Target target);
+  /// Sizes at `bounds`, then offsets: the best there are or, if `isProbe`, any within `limit`.
+  /// Returns the arena's bytes, or nothing where a size overflows or a probe finds no offsets.
+  std::optional<int64_t> assign(ArrayRef<int64_t> bounds, kernels::Target target, int64_t limit,
+                                bool isProbe);
 
   /// Writes offsets into the IR and adds the workspaces.
   void commit();
 
 private:
-  struct Workspace {
-    size_t item;
-    LaunchOperands operands;
-  };
+  bool measure(ArrayRef<int64_t> bounds, kernels::Target target);
+
   std::vector<Item> items_;
-  std::vector<kernels::OperandType> types_; // of items with buffers: the same for all that share it
   std::vector<Workspace> workspaces_;
+  std::vector<MemorySpan> spans_; // of the items, then of the workspaces
 };
 
-bool isTransient(Value value) {
-  return value.getDefiningOp<plan::BufferOp>().getArena() == plan::Arena::Transient;
+/// Calls visit(operand, result) for each result that may take over an operand's memory.
+template <typename Visit>
+void forEachOverlay(plan::LaunchOp launch, const LaunchOperands &operands, Visit &&visit) {
+  int count = static_cast<int>(operands.values.size());
+  for (int index = 0; index < count; ++index) {
+    int spec = kernels::specOfOperand(*operands.signature, index, count);
+    int overlay = operands.signature->operands[spec].overlay;
+    if (overlay >= 0)
+      visit(operands.values[overlay], operands.values[index]);
+  }
+}
+
+MemorySpan spanOf(Life life, bool varies) {
+  MemorySpan span;
+  span.begin = life.begin;
+  span.end = life.end;
+  span.varies = varies;
+  return span;
 }
 
 FailureOr<ProgramMemory> ProgramMemory::analyze(plan::ProgramOp program,
                                                 const SymbolBounds &symbols) {
   ProgramMemory memory;
-  llvm::DenseMap<Value, std::pair<int, int>> lives;
-  SmallVector<std::pair<int, plan::LaunchOp>> launches;
-  std::vector<LaunchOperands> resolved;
-  int position = 0;
-  for (Operation &op : program.getBody().front()) {
-    if (isa<plan::BufferOp>(op))
-      continue;
-    for (Value value : op.getOperands())
-      if (isTransient(value)) {
-        auto [life, isNew] = lives.try_emplace(value, position, position);
-        life->second.second = position;
-      }
+  Lives lives(program);
+  SmallVector<int> workspacePositions;
+  // A result takes over an operand's memory where it may and the operand is dead afterwards.
+  llvm::EquivalenceClasses<Value> shared;
+  for (auto &[value, life] : lives.all())
+    shared.insert(value);
+  for (auto [position, op] : lives.instructions()) {
+    auto overlay = [&, at = position, op = op](Value operand, Value result) {
+      const Life *before = lives.find(operand), *after = lives.find(result);
+      if (before && after && before->end == at && after->begin == at &&
+          operand.getType() == result.getType() && llvm::count(op->getOperands(), operand) == 1)
+        shared.unionSets(operand, result);
+    };
     if (auto launch = dyn_cast<plan::LaunchOp>(op)) {
       FailureOr<LaunchOperands> operands = resolveLaunch(launch, symbols);
       if (failed(operands))
         return failure();
-      launches.emplace_back(position, launch);
-      resolved.push_back(std::move(*operands));
-    }
-    ++position;
-  }
-
-  // A result takes over an operand's memory where the signature allows it and the operand is dead
-  // after the launch.
-  llvm::EquivalenceClasses<Value> shared;
-  for (auto &[value, life] : lives)
-    shared.insert(value);
-  for (auto [at, operands] : llvm::zip_equal(launches, resolved)) {
-    int count = static_cast<int>(operands.values.size());
-    for (int index = 0; index < count; ++index) {
-      int overlay =
-          operands.signature->operands[kernels::specOfOperand(*operands.signature, index, count)]
-              .overlay;
-      if (overlay < 0)
-        continue;
-      Value result = operands.values[index], operand = operands.values[overlay];
-      if (isTransient(result) && isTransient(operand) && result.getType() == operand.getType() &&
-          lives[result].first == at.first && lives[operand].second == at.first &&
-          llvm::count(operands.values, operand) == 1)
-        shared.unionSets(operand, result);
+      forEachOverlay(launch, *operands, overlay);
+      workspacePositions.push_back(position);
+      memory.workspaces_.push_back({launch, std::move(*operands)});
+    } else if (auto collective = dyn_cast<plan::CollectiveOp>(op);
+               collective && collective.getKind() == plan::CollectiveKind::AllReduce) {
+      for (auto [in, out] : llvm::zip_equal(collective.getIns(), collective.getOuts()))
+        overlay(in, out);
     }
   }
 
   llvm::DenseMap<Value, size_t> itemOf;
   for (auto buffer : program.getBody().front().getOps<plan::BufferOp>()) {
-    auto life = lives.find(buffer.getBuffer());
-    if (life == lives.end())
+    const Life *life = lives.find(buffer.getBuffer());
+    if (!life)
       continue;
     auto [slot, isNew] =
         itemOf.try_emplace(shared.getLeaderValue(buffer.getBuffer()), memory.items_.size());
     if (isNew) {
-      memory.items_.emplace_back();
       FailureOr<kernels::OperandType> type = operandType(buffer.getTensorType(), symbols, buffer);
       if (failed(type))
         return failure();
-      memory.items_.back().varies = !buffer.getTensorType().hasStaticShape();
-      memory.types_.push_back(*type);
+      memory.items_.push_back({{}, *type});
+      memory.spans_.push_back(spanOf(*life, !buffer.getTensorType().hasStaticShape()));
     }
     Item &item = memory.items_[slot->second];
     item.buffers.push_back(buffer.getBuffer());
-    item.begin = std::min(item.begin, life->second.first);
-    item.end = std::max(item.end, life->second.second);
+    item.reserve = std::max(item.reserve, static_cast<int64_t>(buffer.getReserve().value_or(0)));
+    MemorySpan &span = memory.spans_[slot->second];
+    span.begin = std::min(span.begin, life->begin);
+    span.end = std::max(span.end, life->end);
   }
-  for (auto [at, operands] : llvm::zip_equal(launches, resolved)) {
-    Item item;
-    item.launch = at.second;
-    item.begin = item.end = at.first;
-    memory.workspaces_.push_back({memory.items_.size(), std::move(operands)});
-    memory.items_.push_back(std::move(item));
-  }
+  for (int position : workspacePositions)
+    memory.spans_.push_back(spanOf({position, position}, /*varies=*/false));
   return memory;
 }
 
-std::optional<int64_t> ProgramMemory::assign(ArrayRef<int64_t> bounds, kernels::Target target) {
-  for (auto [item, type] : llvm::zip(items_, types_)) {
-    std::optional<int64_t> bytes = byteSize(type, bounds);
-    if (!bytes)
-      return std::nullopt;
-    item.bytes = *bytes;
+/// Bytes of a tensor with room for `reserve` elements, or nothing where that is more than
+/// kMostBytes.
+std::optional<int64_t> bytesWithReserve(const kernels::OperandType &type, int64_t reserve,
+                                        ArrayRef<int64_t> bounds) {
+  std::optional<int64_t> bytes = byteSize(type, bounds);
+  int64_t room;
+  if (!bytes || __builtin_mul_overflow(reserve, kernels::byteSize(type.dtype), &room) ||
+      room > kMostBytes)
+    return std::nullopt;
+  return std::max(*bytes, room);
+}
+
+/// The bytes of all spans; false where they are too many.
+bool ProgramMemory::measure(ArrayRef<int64_t> bounds, kernels::Target target) {
+  int64_t all = 0;
+  auto set = [&](MemorySpan &span, std::optional<int64_t> bytes) {
+    span.bytes = bytes.value_or(0);
+    return bytes && !__builtin_add_overflow(all, *bytes, &all) && all <= kMostBytes;
+  };
+  MutableArrayRef<MemorySpan> spans(spans_);
+  for (auto [item, span] : llvm::zip(items_, spans))
+    if (!set(span, bytesWithReserve(item.type, item.reserve, bounds)))
+      return false;
+  std::span<const int64_t> symbols(bounds.data(), bounds.size());
+  for (auto [workspace, span] : llvm::zip_equal(workspaces_, spans.drop_front(items_.size()))) {
+    const LaunchOperands &operands = workspace.operands;
+    if (!set(span, kernels::workspaceBytes(*operands.signature, operands.types, operands.attributes,
+                                           symbols, target)))
+      return false;
   }
-  for (Workspace &workspace : workspaces_)
-    items_[workspace.item].bytes = kernels::workspaceBytes(
-        *workspace.operands.signature, workspace.operands.types, workspace.operands.attributes,
-        std::span<const int64_t>(bounds.data(), bounds.size()), target);
-  return packBest(items_);
+  return true;
+}
+
+std::optional<int64_t> ProgramMemory::assign(ArrayRef<int64_t> bounds, kernels::Target target,
+                                             int64_t limit, bool isProbe) {
+  if (!measure(bounds, target))
+    return std::nullopt;
+  return isProbe ? packWithin(spans_, limit) : packBest(spans_, limit);
 }
 
 void ProgramMemory::commit() {
-  for (Item &item : items_) {
+  for (auto [item, span] : llvm::zip(items_, spans_))
     for (Value buffer : item.buffers)
-      buffer.getDefiningOp<plan::BufferOp>().setOffset(item.offset);
-    if (!item.launch || item.bytes == 0)
+      buffer.getDefiningOp<plan::BufferOp>().setOffset(span.offset);
+  ArrayRef<MemorySpan> spans(spans_);
+  for (auto [workspace, span] : llvm::zip_equal(workspaces_, spans.drop_front(items_.size()))) {
+    if (span.bytes == 0)
       continue;
-    OpBuilder builder(item.launch);
-    auto type = RankedTensorType::get({static_cast<int64_t>(llvm::divideCeil(item.bytes, 4))},
+    plan::LaunchOp launch = workspace.launch;
+    auto repeat = dyn_cast<plan::RepeatOp>(launch->getParentOp());
+    OpBuilder builder(repeat ? repeat.getOperation() : launch.getOperation());
+    auto type = RankedTensorType::get({static_cast<int64_t>(llvm::divideCeil(span.bytes, 4))},
                                       builder.getI32Type());
-    auto buffer = plan::BufferOp::create(builder, item.launch.getLoc(), type);
-    buffer.setOffset(item.offset);
-    item.launch.getWorkspaceMutable().assign(buffer.getBuffer());
+    auto buffer = plan::BufferOp::create(builder, launch.getLoc(), type);
+    buffer.setOffset(span.offset);
+    launch.getWorkspaceMutable().assign(buffer.getBuffer());
   }
 }
 
@@ -256,42 +305,74 @@ class ModuleMemory {
 public:
   LogicalResult analyze(ModuleOp module);
 
-  /// The peak in bytes at the symbols' bounds, or nothing where a size overflows.
-  std::optional<int64_t> assign();
+  /// Gives the best offsets at the symbols' bounds, within `limit` bytes in all if there are such;
+  /// false where a size overflows.
+  bool assign(int64_t limit);
+  /// Whether there are offsets within `limit`.
+  bool fits(int64_t limit);
   void commit();
 
   SymbolBounds &symbols() { return *symbols_; }
 
 private:
+  struct State {
+    moe::StateOp op;
+    kernels::OperandType type; // a rank's part
+    int64_t reserve = 0;       // the largest of its buffers', in elements
+    int64_t offset = 0;
+  };
+  LogicalResult addStates();
+  LogicalResult addBuffers(plan::ProgramOp program);
+  bool assignFixed();
+  bool assignTransient(int64_t limit, bool isProbe);
+
   ModuleOp module_;
   std::optional<SymbolBounds> symbols_;
-  std::vector<std::pair<moe::StateOp, kernels::OperandType>> states_;
-  SmallVector<int64_t> stateOffsets_;
+  llvm::MapVector<StringAttr, State> states_;
   llvm::MapVector<std::pair<StringAttr, Type>, kernels::OperandType> ports_;
   SmallVector<int64_t> portOffsets_;
   std::vector<ProgramMemory> programs_;
   int64_t arenas_[4] = {};
 };
 
-LogicalResult ModuleMemory::analyze(ModuleOp module) {
-  module_ = module;
-  symbols_.emplace(module);
-  for (moe::StateOp state : module.getOps<moe::StateOp>()) {
-    FailureOr<kernels::OperandType> type =
-        operandType(cast<RankedTensorType>(state.getType()), *symbols_, state);
+LogicalResult ModuleMemory::addStates() {
+  SymbolTableCollection tables;
+  for (moe::StateOp state : module_.getOps<moe::StateOp>()) {
+    FailureOr<RankedTensorType> local = state.localType(&tables);
+    if (failed(local))
+      return failure();
+    FailureOr<kernels::OperandType> type = operandType(*local, *symbols_, state);
     if (failed(type))
       return failure();
-    states_.emplace_back(state, *type);
+    states_.insert({state.getSymNameAttr(), State{state, *type}});
   }
-  for (plan::ProgramOp program : module.getOps<plan::ProgramOp>()) {
-    for (auto buffer : program.getBody().front().getOps<plan::BufferOp>()) {
-      if (buffer.getArena() != plan::Arena::Io)
-        continue;
+  return success();
+}
+
+LogicalResult ModuleMemory::addBuffers(plan::ProgramOp program) {
+  for (auto buffer : program.getBody().front().getOps<plan::BufferOp>()) {
+    if (buffer.getArena() == plan::Arena::State) {
+      State &state = states_.find(buffer.getStateAttr().getAttr())->second;
+      state.reserve =
+          std::max(state.reserve, static_cast<int64_t>(buffer.getReserve().value_or(0)));
+    } else if (buffer.getArena() == plan::Arena::Io) {
       FailureOr<kernels::OperandType> type = operandType(buffer.getTensorType(), *symbols_, buffer);
       if (failed(type))
         return failure();
       ports_.insert({{buffer.getPortNameAttr(), buffer.getTensorType()}, *type});
     }
+  }
+  return success();
+}
+
+LogicalResult ModuleMemory::analyze(ModuleOp module) {
+  module_ = module;
+  symbols_.emplace(module);
+  if (failed(addStates()))
+    return failure();
+  for (plan::ProgramOp program : module.getOps<plan::ProgramOp>()) {
+    if (failed(addBuffers(program)))
+      return failure();
     FailureOr<ProgramMemory> memory = ProgramMemory::analyze(program, *symbols_);
     if (failed(memory))
       return failure();
@@ -308,33 +389,48 @@ LogicalResult ModuleMemory::analyze(ModuleOp module) {
   return success();
 }
 
-std::optional<int64_t> ModuleMemory::assign() {
+/// The arenas of states and ports; false on overflow.
+bool ModuleMemory::assignFixed() {
   ArrayRef<int64_t> bounds = symbols_->bounds();
-  int64_t state = 0, io = 0, transient = 0;
-  stateOffsets_.clear();
+  int64_t used = 0, io = 0;
   portOffsets_.clear();
-  for (auto &[op, type] : states_) {
-    std::optional<int64_t> offset = append(state, byteSize(type, bounds));
+  for (auto &[name, state] : states_) {
+    std::optional<int64_t> offset =
+        append(used, bytesWithReserve(state.type, state.reserve, bounds));
     if (!offset)
-      return std::nullopt;
-    stateOffsets_.push_back(*offset);
+      return false;
+    state.offset = *offset;
   }
   for (auto &[port, type] : ports_) {
     std::optional<int64_t> offset = append(io, byteSize(type, bounds));
     if (!offset)
-      return std::nullopt;
+      return false;
     portOffsets_.push_back(*offset);
   }
-  for (ProgramMemory &program : programs_) {
-    std::optional<int64_t> bytes = program.assign(bounds, targetOf(module_));
-    if (!bytes)
-      return std::nullopt;
-    transient = std::max(transient, *bytes);
-  }
-  arenas_[0] = static_cast<int64_t>(llvm::alignTo(state, kAlignment));
+  arenas_[0] = static_cast<int64_t>(llvm::alignTo(used, kAlignment));
   arenas_[1] = static_cast<int64_t>(llvm::alignTo(io, kAlignment));
-  arenas_[3] = transient;
-  return std::accumulate(std::begin(arenas_), std::end(arenas_), int64_t(0));
+  return true;
+}
+
+/// The arena over which programs lie; false on overflow, and where a probe finds no offsets.
+bool ModuleMemory::assignTransient(int64_t limit, bool isProbe) {
+  arenas_[3] = 0;
+  for (ProgramMemory &program : programs_) {
+    std::optional<int64_t> bytes =
+        program.assign(symbols_->bounds(), targetOf(module_), limit, isProbe);
+    if (!bytes)
+      return false;
+    arenas_[3] = std::max(arenas_[3], *bytes);
+  }
+  return true;
+}
+
+bool ModuleMemory::assign(int64_t limit) {
+  return assignFixed() && assignTransient(limit - arenas_[0] - arenas_[1], /*isProbe=*/false);
+}
+
+bool ModuleMemory::fits(int64_t limit) {
+  return assignFixed() && assignTransient(limit - arenas_[0] - arenas_[1], /*isProbe=*/true);
 }
 
 void ModuleMemory::commit() {
@@ -344,8 +440,8 @@ void ModuleMemory::commit() {
     symbol.setBound(bound);
     symbol.removeMinimumAttr();
   }
-  for (auto [entry, offset] : llvm::zip_equal(states_, stateOffsets_))
-    entry.first.setOffset(offset);
+  for (auto &[name, state] : states_)
+    state.op.setOffset(state.offset);
   llvm::DenseMap<std::pair<StringAttr, Type>, int64_t> portOffset;
   for (auto [entry, offset] : llvm::zip_equal(ports_, portOffsets_))
     portOffset[entry.first] = offset;
@@ -353,6 +449,9 @@ void ModuleMemory::commit() {
     for (auto buffer : program.getBody().front().getOps<plan::BufferOp>())
       if (buffer.getArena() == plan::Arena::Io)
         buffer.setOffset(portOffset[{buffer.getPortNameAttr(), buffer.getTensorType()}]);
+      else if (buffer.getArena() == plan::Arena::State)
+        if (int64_t reserve = states_.find(buffer.getStateAttr().getAttr())->second.reserve)
+          buffer.setReserve(reserve);
   for (ProgramMemory &program : programs_)
     program.commit();
 
@@ -375,7 +474,7 @@ struct AssignAddresses : impl::AssignAddressesBase<AssignAddresses> {
       return signalPassFailure();
     if (memory > 0)
       lowerBounds(moduleMemory);
-    if (!moduleMemory.assign()) {
+    if (!moduleMemory.assign(memory > 0 ? memory : kMostBytes)) {
       module.emitError(
           "assign-addresses: a buffer is larger than 2^62 bytes at the symbols' bounds");
       return signalPassFailure();
@@ -392,13 +491,11 @@ private:
       moe::SymbolOp symbol = symbols.ops()[index];
       if (!symbol.getMinimum())
         continue;
-      int64_t &bound = symbols.bounds()[index];
       auto fits = [&](int64_t candidate) {
-        bound = candidate;
-        std::optional<int64_t> peak = moduleMemory.assign();
-        return peak && *peak <= memory;
+        symbols.setBound(index, candidate);
+        return moduleMemory.fits(memory);
       };
-      int64_t high = bound, low = static_cast<int64_t>(*symbol.getMinimum());
+      int64_t high = symbols.bounds()[index], low = static_cast<int64_t>(*symbol.getMinimum());
       if (fits(high))
         continue;
       while (high - low > kBucketRows) { // `high` does not fit, `low` does or is the minimum
@@ -407,7 +504,7 @@ private:
           break;
         (fits(middle) ? low : high) = middle;
       }
-      bound = low;
+      symbols.setBound(index, low);
     }
   }
 };

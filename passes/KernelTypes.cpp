@@ -2,6 +2,8 @@
 
 #include "mlir/IR/Builders.h"
 
+#include <cmath>
+
 using namespace mlir;
 
 namespace switchyard::passes {
@@ -15,6 +17,18 @@ int32_t SymbolBounds::indexOf(StringRef name) const {
   const auto *found =
       llvm::find_if(ops_, [&](moe::SymbolOp op) { return op.getSymName() == name; });
   return found == ops_.end() ? -1 : static_cast<int32_t>(found - ops_.begin());
+}
+
+void SymbolBounds::setBound(size_t index, int64_t bound) {
+  bounds_[index] = bound;
+  moe::SymbolOp changed = ops_[index];
+  if (changed.getSymName() != kTokensSymbol)
+    return;
+  for (auto [op, other] : llvm::zip_equal(ops_, bounds_)) {
+    moe::SymbolOp symbol = op;
+    if (std::optional<APFloat> rows = symbol.getRowsPerToken())
+      other = static_cast<int64_t>(std::ceil(rows->convertToDouble() * static_cast<double>(bound)));
+  }
 }
 
 static FailureOr<kernels::DType> dtypeOf(Type type, Operation *op) {

@@ -8,6 +8,9 @@
 
 namespace switchyard::passes {
 
+/// The symbol of a pass's tokens, which symbols with `rows_per_token` follow.
+inline constexpr llvm::StringLiteral kTokensSymbol = "T";
+
 /// The module's symbols (moe.symbol), in order; an Extent's `symbol` is an index here.
 class SymbolBounds {
 public:
@@ -17,7 +20,8 @@ public:
   int32_t indexOf(llvm::StringRef name) const;
   llvm::ArrayRef<moe::SymbolOp> ops() const { return ops_; }
   llvm::ArrayRef<int64_t> bounds() const { return bounds_; }
-  llvm::MutableArrayRef<int64_t> bounds() { return bounds_; }
+  /// Sets the bound of symbol `index`, and those of the symbols that follow it if it is T.
+  void setBound(size_t index, int64_t bound);
 
 private:
   llvm::SmallVector<moe::SymbolOp> ops_;

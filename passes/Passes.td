@@ -228,8 +228,12 @@ def AssignAddresses : Pass<"assign-addresses", "::mlir::ModuleOp"> {
   let description = [{
     States lie one after the other in the state arena, ports in the io arena. Transient buffers and workspaces share
     memory when they never live at the same time, and an elementwise result takes over its operand's where the signature
-    allows it. With `memory`, the bound of a symbol that has a `minimum` is lowered to the largest multiple of 64 at which
-    the peak fits.
+    allows it; an `all_reduce` is in place likewise. With `memory`, the bound of a symbol that has a `minimum` is lowered to
+    the largest multiple of 64 at which the peak fits; symbols that follow T are lowered with it.
+
+    A state has the size of a rank's part, and memory the size of what is reserved, if that is more. What a `plan.repeat` names
+    lives for all its rounds, but for buffers that each round overwrites first and nothing else names. Lives follow the order
+    of the list, also across streams: `insert-waits`, which runs later, orders what shares memory.
 
     Before:
 

@@ -53,11 +53,12 @@ struct VerifyMemory : impl::VerifyMemoryBase<VerifyMemory> {
     diagnostic << "); ";
     int64_t fixed = cast<IntegerAttr>(arenas.get("state")).getInt();
     if (fixed > memory)
-      diagnostic << "parameters, gradients and moments alone exceed it: use a larger device, or "
-                    "--precision bf16";
+      diagnostic << "parameters, gradients and moments alone exceed it: divide them among more "
+                    "ranks with --mesh, use a larger device, or --precision bf16";
     else
-      diagnostic << "lower --max-seq-length, --per-device-train-batch-size or --coalesce, or use "
-                    "--precision bf16";
+      diagnostic << "lower --max-seq-length, --per-device-train-batch-size or --coalesce, "
+                    "divide states and experts among more ranks with --mesh, or use --precision "
+                    "bf16";
     signalPassFailure();
   }
 };

@@ -22,18 +22,30 @@ private:
   Status emitState(moe::StateOp op);
   Status emitProgram(plan::ProgramOp op);
   Status emitBuffer(plan::BufferOp op, Program &program);
+  Status emitInstruction(Operation &op, Program &program);
   Status emitLaunch(plan::LaunchOp op, Program &program);
+  void emitCollective(plan::CollectiveOp op, Program &program);
+  Status emitRepeat(plan::RepeatOp op, Program &program);
   uint32_t indexOf(Value buffer) { return buffers_.lookup(buffer); }
 
   ModuleOp module_;
   passes::SymbolBounds symbols_;
   Plan plan_;
   llvm::StringMap<int32_t> states_;
-  llvm::DenseMap<Value, uint32_t> buffers_; // of the program at hand
+  llvm::DenseMap<Value, uint32_t> buffers_; // of the program at hand, as its events
+  llvm::DenseMap<Value, uint32_t> events_;
 };
 
 Status notAddressed(const std::string &what) {
   return Status::invalidInput(what + " has no address; run assign-addresses first");
+}
+
+AxisSet axisSetOf(dist::AxesAttr axes) {
+  AxisSet set;
+  if (axes)
+    for (dist::Axis axis : axes.getAxes())
+      set = set | static_cast<Axis>(axis);
+  return set;
 }
 
 /// The tree of a `from` attribute: a string, #moe.concat or #moe.stack.
@@ -82,8 +94,13 @@ Status Emitter::emitModule() {
   }
   for (auto [op, bound] : llvm::zip_equal(symbols_.ops(), symbols_.bounds())) {
     moe::SymbolOp symbol = op;
-    plan_.symbols.push_back({symbol.getSymName().str(), bound});
+    std::optional<APFloat> rows = symbol.getRowsPerToken();
+    plan_.symbols.push_back(
+        {symbol.getSymName().str(), bound, rows ? rows->convertToDouble() : 0.0});
   }
+  if (dist::MeshOp mesh = dist::lookupMesh(module_))
+    for (auto [axis, size] : llvm::zip_equal(mesh.getMesh().getAxes(), mesh.getMesh().getSizes()))
+      plan_.mesh.sizes[static_cast<int>(axis)] = static_cast<int32_t>(size);
   return {};
 }
 
@@ -99,6 +116,11 @@ Status Emitter::emitState(moe::StateOp op) {
   state.kind = static_cast<StateKind>(op.getKind());
   state.dtype = type->dtype;
   state.shape.assign(tensor.getShape().begin(), tensor.getShape().end());
+  if (auto sharding = dyn_cast_if_present<dist::ShardingAttr>(op.getShardingAttr()))
+    state.sharding = {axisSetOf(sharding.getDim0()), axisSetOf(sharding.getFlat())};
+  else if (op.getShardingAttr())
+    return Status::invalidInput("moe.state @" + state.name +
+                                " has a sharding that is not a #dist.sharding");
   state.offset = *op.getOffset();
   state.layer = op.getLayer() ? static_cast<int32_t>(*op.getLayer()) : -1;
   state.decay = op.getDecay();
@@ -127,10 +149,13 @@ Status Emitter::emitBuffer(plan::BufferOp op, Program &program) {
   buffer.dtype = type->dtype;
   buffer.shape = type->shape;
   buffer.arena = static_cast<Arena>(op.getArena());
+  buffer.reserve = static_cast<int64_t>(op.getReserve().value_or(0));
   auto index = static_cast<uint32_t>(program.buffers.size());
   if (op.getState()) {
     buffer.state = states_.lookup(*op.getState());
-    buffer.offset = plan_.states[buffer.state].offset;
+    State &state = plan_.states[buffer.state];
+    buffer.offset = state.offset;
+    state.reserve = std::max(state.reserve, buffer.reserve);
   } else if (op.getOffset()) {
     buffer.offset = *op.getOffset();
   } else {
@@ -156,7 +181,67 @@ Status Emitter::emitLaunch(plan::LaunchOp op, Program &program) {
   launch.attributes.assign(operands->attributes.begin(), operands->attributes.end());
   if (op.getWorkspace())
     launch.workspace = static_cast<int32_t>(indexOf(op.getWorkspace()));
+  launch.stream = op.getStream();
   program.instructions.emplace_back(std::move(launch));
+  return {};
+}
+
+/// The operands in the order that CollectiveInstruction has.
+void Emitter::emitCollective(plan::CollectiveOp op, Program &program) {
+  CollectiveInstruction collective;
+  collective.kind = static_cast<CollectiveKind>(op.getKind());
+  collective.axes = axisSetOf(op.getAxesAttr());
+  collective.isMax = op.getReduction() == dist::Reduction::Max;
+  collective.stream = op.getStream();
+  auto add = [&](Value buffer) { collective.operands.push_back(indexOf(buffer)); };
+  if (op.isExchange()) {
+    collective.adds = !op.getUpdates().empty();
+    llvm::for_each(op.getIns().take_front(2), add);
+    llvm::for_each(op.getUpdates(), add);
+    llvm::for_each(op.getOuts(), add);
+    llvm::for_each(op.getIns().drop_front(2), add);
+  } else {
+    for (auto [in, out] : llvm::zip_equal(op.getIns(), op.getOuts())) {
+      add(in);
+      add(out);
+    }
+  }
+  program.instructions.emplace_back(std::move(collective));
+}
+
+Status Emitter::emitRepeat(plan::RepeatOp op, Program &program) {
+  RepeatInstruction repeat;
+  repeat.round = indexOf(op.getRound());
+  repeat.allCounts = indexOf(op.getAllCounts());
+  repeat.axes = axisSetOf(op.getAxesAttr());
+  repeat.stream = op.getStream();
+  Block &body = op.getBody().front();
+  repeat.length = static_cast<uint32_t>(std::distance(body.begin(), body.end()));
+  program.instructions.emplace_back(repeat);
+  for (Operation &instruction : body)
+    SY_RETURN_IF_ERROR(emitInstruction(instruction, program));
+  return {};
+}
+
+Status Emitter::emitInstruction(Operation &op, Program &program) {
+  if (auto launch = dyn_cast<plan::LaunchOp>(op))
+    return emitLaunch(launch, program);
+  if (auto repeat = dyn_cast<plan::RepeatOp>(op))
+    return emitRepeat(repeat, program);
+  if (auto collective = dyn_cast<plan::CollectiveOp>(op)) {
+    emitCollective(collective, program);
+  } else if (auto record = dyn_cast<plan::RecordOp>(op)) {
+    auto event = static_cast<uint32_t>(events_.size());
+    events_[record.getEvent()] = event;
+    program.instructions.emplace_back(RecordInstruction{event, record.getStream()});
+  } else if (auto wait = dyn_cast<plan::WaitOp>(op)) {
+    program.instructions.emplace_back(
+        WaitInstruction{events_.lookup(wait.getEvent()), wait.getStream()});
+  } else {
+    auto copy = cast<plan::CopyOp>(op);
+    program.instructions.emplace_back(
+        CopyInstruction{indexOf(copy.getFrom()), indexOf(copy.getTo()), copy.getStream()});
+  }
   return {};
 }
 
@@ -164,20 +249,15 @@ Status Emitter::emitProgram(plan::ProgramOp op) {
   Program program;
   program.name = op.getSymName().str();
   buffers_.clear();
+  events_.clear();
   for (Operation &instruction : op.getBody().front()) {
-    if (auto buffer = dyn_cast<plan::BufferOp>(instruction)) {
-      // Declared but never named by an instruction (an input that the program does not need): ports
-      // stay, scratch goes.
-      if (buffer.getBuffer().use_empty() && !buffer.getPort())
-        continue;
+    auto buffer = dyn_cast<plan::BufferOp>(instruction);
+    if (!buffer)
+      SY_RETURN_IF_ERROR(emitInstruction(instruction, program));
+    // Declared but never named by an instruction (an input that the program does not need): ports
+    // stay, scratch goes.
+    else if (!buffer.getBuffer().use_empty() || buffer.getPort())
       SY_RETURN_IF_ERROR(emitBuffer(buffer, program));
-    } else if (auto launch = dyn_cast<plan::LaunchOp>(instruction)) {
-      SY_RETURN_IF_ERROR(emitLaunch(launch, program));
-    } else {
-      auto copy = cast<plan::CopyOp>(instruction);
-      program.instructions.emplace_back(
-          CopyInstruction{indexOf(copy.getFrom()), indexOf(copy.getTo()), 0});
-    }
   }
   plan_.programs.push_back(std::move(program));
   return {};

@@ -26,11 +26,21 @@ private:
   void addState(const State &state);
   void addProgram(const Program &program);
   Value addBuffer(const Program &program, uint32_t index);
-  void addLaunch(const LaunchInstruction &launch, ArrayRef<Value> buffers);
+  void addMesh();
+  dist::AxesAttr axesAttr(AxisSet axes);
+  ShardingAttrInterface shardingAttr(const Sharding &sharding);
+  void add(const LaunchInstruction &launch);
+  void add(const CopyInstruction &copy);
+  void add(const CollectiveInstruction &collective);
+  void add(const RepeatInstruction &repeat);
+  void add(const RecordInstruction &record);
+  void add(const WaitInstruction &wait);
 
   const Plan &plan_;
   OpBuilder builder_;
   Location location_;
+  SmallVector<Value> buffers_; // of the program at hand
+  llvm::DenseMap<uint32_t, Value> events_;
 };
 
 RankedTensorType ModuleBuilder::tensorType(DType dtype, ArrayRef<Extent> shape) {
@@ -58,6 +68,47 @@ Attribute ModuleBuilder::sourceAttr(const Source &source) {
     return moe::ConcatAttr::get(builder_.getContext(), parts, source.sizes);
   return moe::StackAttr::get(builder_.getContext(), source.index, source.begin, source.end,
                              parts.front());
+}
+
+/// The axes that have more than one rank or are named by something; none: no mesh.
+void ModuleBuilder::addMesh() {
+  AxisSet named;
+  for (const State &state : plan_.states)
+    named = named | state.sharding.dim0 | state.sharding.flat;
+  for (const Program &program : plan_.programs)
+    for (const Instruction &instruction : program.instructions) {
+      if (const auto *collective = std::get_if<CollectiveInstruction>(&instruction))
+        named = named | collective->axes;
+      else if (const auto *repeat = std::get_if<RepeatInstruction>(&instruction))
+        named = named | repeat->axes;
+    }
+  SmallVector<dist::Axis> axes;
+  SmallVector<int64_t> sizes;
+  for (int axis = 0; axis < kNumAxes; ++axis)
+    if (plan_.mesh.sizes[axis] > 1 || named.contains(static_cast<Axis>(axis))) {
+      axes.push_back(static_cast<dist::Axis>(axis));
+      sizes.push_back(plan_.mesh.sizes[axis]);
+    }
+  if (!axes.empty())
+    dist::MeshOp::create(builder_, location_,
+                         dist::MeshAttr::get(builder_.getContext(), axes, sizes));
+}
+
+/// Null for no axes.
+dist::AxesAttr ModuleBuilder::axesAttr(AxisSet set) {
+  SmallVector<dist::Axis> axes;
+  for (int axis = 0; axis < kNumAxes; ++axis)
+    if (set.contains(static_cast<Axis>(axis)))
+      axes.push_back(static_cast<dist::Axis>(axis));
+  return axes.empty() ? dist::AxesAttr() : dist::AxesAttr::get(builder_.getContext(), axes);
+}
+
+/// Null where each rank holds all.
+ShardingAttrInterface ModuleBuilder::shardingAttr(const Sharding &sharding) {
+  if (sharding.empty())
+    return {};
+  return dist::ShardingAttr::get(builder_.getContext(), axesAttr(sharding.dim0),
+                                 axesAttr(sharding.flat));
 }
 
 void ModuleBuilder::addModuleAttributes(ModuleOp module) {
@@ -93,16 +144,20 @@ void ModuleBuilder::addState(const State &state) {
       state.layer < 0 ? IntegerAttr() : integer(state.layer), builder_.getBoolAttr(state.decay),
       state.moduleName.empty() ? StringAttr() : builder_.getStringAttr(state.moduleName),
       state.kind == StateKind::Parameter ? sourceAttr(state.source) : Attribute(),
-      integer(static_cast<int64_t>(state.offset)), ShardingAttrInterface());
+      integer(static_cast<int64_t>(state.offset)), shardingAttr(state.sharding));
 }
 
 Value ModuleBuilder::addBuffer(const Program &program, uint32_t index) {
   const Buffer &buffer = program.buffers[index];
   RankedTensorType type = tensorType(buffer.dtype, buffer.shape);
-  if (buffer.state >= 0)
-    return plan::BufferOp::create(
+  if (buffer.state >= 0) {
+    auto op = plan::BufferOp::create(
         builder_, location_, type,
         FlatSymbolRefAttr::get(builder_.getContext(), plan_.states[buffer.state].name));
+    if (buffer.reserve)
+      op.setReserve(buffer.reserve);
+    return op;
+  }
   auto port = [&](const std::vector<Port> &ports) {
     return llvm::find_if(ports, [&](const Port &port) { return port.buffer == index; });
   };
@@ -115,10 +170,12 @@ Value ModuleBuilder::addBuffer(const Program &program, uint32_t index) {
     op = plan::BufferOp::create(builder_, location_, type);
   op.setArena(static_cast<plan::Arena>(buffer.arena));
   op.setOffset(static_cast<int64_t>(buffer.offset));
+  if (buffer.reserve)
+    op.setReserve(buffer.reserve);
   return op;
 }
 
-void ModuleBuilder::addLaunch(const LaunchInstruction &launch, ArrayRef<Value> buffers) {
+void ModuleBuilder::add(const LaunchInstruction &launch) {
   const kernels::Signature &signature = *kernels::findSignature(launch.kernel);
   SmallVector<Value> ins, updates, outs;
   auto count = static_cast<int>(launch.operands.size());
@@ -128,29 +185,73 @@ void ModuleBuilder::addLaunch(const LaunchInstruction &launch, ArrayRef<Value> b
     (role == kernels::Role::In       ? ins
      : role == kernels::Role::Update ? updates
                                      : outs)
-        .push_back(buffers[buffer]);
+        .push_back(buffers_[buffer]);
   }
   SmallVector<NamedAttribute> attributes;
   for (auto [spec, value] : llvm::zip_equal(signature.attributes, launch.attributes))
     attributes.push_back(builder_.getNamedAttr(
         StringRef(spec.name), passes::toAttribute(spec, value, builder_.getContext())));
   plan::LaunchOp::create(builder_, location_, launch.kernel, ins, updates, outs,
-                         launch.workspace < 0 ? Value() : buffers[launch.workspace],
-                         builder_.getDictionaryAttr(attributes));
+                         launch.workspace < 0 ? Value() : buffers_[launch.workspace],
+                         builder_.getDictionaryAttr(attributes), launch.stream);
+}
+
+void ModuleBuilder::add(const CopyInstruction &copy) {
+  plan::CopyOp::create(builder_, location_, buffers_[copy.from], buffers_[copy.to], copy.stream);
+}
+
+void ModuleBuilder::add(const CollectiveInstruction &collective) {
+  SmallVector<Value> ins, updates, outs;
+  bool isExchange = collective.kind == CollectiveKind::TokenExchange ||
+                    collective.kind == CollectiveKind::TokenReturn;
+  size_t numOuts = collective.kind == CollectiveKind::TokenExchange ? 2 : 1;
+  for (auto [index, operand] : llvm::enumerate(collective.operands)) {
+    // rows, all_counts, what is written, perhaps the round; or in, out, in, out, ...
+    bool isIn = isExchange ? index < 2 || index >= 2 + numOuts : index % 2 == 0;
+    (isIn ? ins : collective.adds ? updates : outs).push_back(buffers_[operand]);
+  }
+  plan::CollectiveOp::create(
+      builder_, location_, static_cast<plan::CollectiveKind>(collective.kind),
+      axesAttr(collective.axes), collective.isMax ? dist::Reduction::Max : dist::Reduction::Sum,
+      ins, updates, outs, collective.stream);
+}
+
+void ModuleBuilder::add(const RepeatInstruction &repeat) {
+  auto op =
+      plan::RepeatOp::create(builder_, location_, buffers_[repeat.round],
+                             buffers_[repeat.allCounts], axesAttr(repeat.axes), repeat.stream);
+  op.getBody().emplaceBlock();
+}
+
+void ModuleBuilder::add(const RecordInstruction &record) {
+  events_[record.event] = plan::RecordOp::create(builder_, location_,
+                                                 builder_.getType<plan::EventType>(), record.stream)
+                              .getEvent();
+}
+
+void ModuleBuilder::add(const WaitInstruction &wait) {
+  plan::WaitOp::create(builder_, location_, events_.lookup(wait.event), wait.stream);
 }
 
 void ModuleBuilder::addProgram(const Program &program) {
   auto op = plan::ProgramOp::create(builder_, location_, program.name);
   OpBuilder::InsertionGuard guard(builder_);
   builder_.setInsertionPointToStart(&op.getBody().front());
-  SmallVector<Value> buffers;
+  buffers_.clear();
+  events_.clear();
   for (uint32_t index = 0; index < program.buffers.size(); ++index)
-    buffers.push_back(addBuffer(program, index));
+    buffers_.push_back(addBuffer(program, index));
+  uint32_t inBody = 0; // how many of the instructions that follow are a repeat's body
   for (const Instruction &instruction : program.instructions) {
-    if (const auto *launch = std::get_if<LaunchInstruction>(&instruction))
-      addLaunch(*launch, buffers);
-    else if (const auto *copy = std::get_if<CopyInstruction>(&instruction))
-      plan::CopyOp::create(builder_, location_, buffers[copy->from], buffers[copy->to]);
+    std::visit([&](const auto &one) { add(one); }, instruction);
+    if (inBody > 0 && --inBody == 0)
+      builder_.setInsertionPointToEnd(&op.getBody().front());
+    if (const auto *repeat = std::get_if<RepeatInstruction>(&instruction);
+        repeat && repeat->length > 0) {
+      inBody = repeat->length;
+      auto body = cast<plan::RepeatOp>(op.getBody().front().back()).getBody().begin();
+      builder_.setInsertionPointToEnd(&*body);
+    }
   }
 }
 
@@ -163,6 +264,7 @@ OwningOpRef<ModuleOp> ModuleBuilder::run() {
                           builder_.getI64IntegerAttr(symbol.bound), IntegerAttr(),
                           symbol.rowsPerToken > 0 ? builder_.getF64FloatAttr(symbol.rowsPerToken)
                                                   : FloatAttr());
+  addMesh();
   for (const State &state : plan_.states)
     addState(state);
   for (const Program &program : plan_.programs)

@@ -55,7 +55,7 @@ def Plan_BufferOp : Plan_Op<"buffer",
     - (C2) a buffer has a port and a name if, and only if, it is in the io arena.
     - (C3) the state exists and its local type is the buffer's.
     - (C4) a state's buffer has no offset; any other offset is a multiple of 256 and not negative.
-    - (C5) reserve, if given, is more than the elements of the static type.
+    - (C5) reserve, if given, is more than the elements of the static type, and the buffer is no port.
 
     ```mlir
     %w = plan.buffer state @norm : tensor<64xf32>
@@ -152,6 +152,12 @@ def Plan_CollectiveOp : Plan_Instruction<"collective",
     (`stream` $stream^)? attr-dict
   }];
   let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// Whether rows go to other ranks, or come back, in amounts that are data.
+    bool isExchange() {
+      return getKind() == CollectiveKind::TokenExchange || getKind() == CollectiveKind::TokenReturn;
+    }
+  }];
 }
 
 def Plan_RepeatOp : Plan_Instruction<"repeat",

@@ -130,6 +130,9 @@ LogicalResult plan::BufferOp::verify() {
   if (getReserve()) {
     std::optional<int64_t> elements = dist::elementCount(getTensorType());
     int64_t reserve = getReserveAttr().getInt();
+    if (isIo)
+      return emitOpError("reserves ")
+             << reserve << " elements, but a port has no more than its own";
     if (!elements || reserve <= *elements || reserve > moe::kMaxExtent)
       return emitOpError("reserves ")
              << reserve << " elements, which is not more than those of " << getTensorType();

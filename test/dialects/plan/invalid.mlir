@@ -396,3 +396,10 @@ plan.program @stream {
   // expected-error @+1 {{attribute 'stream' failed to satisfy constraint: 32-bit signless integer attribute whose minimum value is 0 whose maximum value is 7}}
   %e = plan.record stream 8
 }
+
+// -----
+
+plan.program @buffer_c5_port {
+  // expected-error @+1 {{reserves 128 elements, but a port has no more than its own}}
+  %0 = plan.buffer io input "x" reserve 128 : tensor<8x12xf32>
+}
