@@ -91,22 +91,20 @@ std::string pieceText(int64_t piece, int64_t pieces) {
   return pieces == 1 ? text : text + fmt::format(", piece {}", piece % pieces);
 }
 
-/// Where rows that are received lie over others, if they are gone through in the order `at` of
-/// pieces; empty if nowhere.
+/// The first piece of rows that are received which lies over those before it, if pieces are gone
+/// through in the order `at`; or -1.
 template <typename At>
-std::string overlapOf(const Rows &rows, int64_t pieces, const At &at) {
+int64_t overlapOf(const Rows &rows, const At &at) {
   int64_t end = 0;
   for (int64_t i = 0; i < static_cast<int64_t>(rows.counts.size()); ++i) {
     int64_t piece = at(i);
     if (rows.counts[piece] == 0)
       continue;
     if (rows.offsets[piece] < end)
-      return fmt::format("it receives {} rows at row {} for {}, over those of the ranks before, "
-                         "which end at row {}",
-                         rows.counts[piece], rows.offsets[piece], pieceText(piece, pieces), end);
+      return piece;
     end = rows.offsets[piece] + rows.counts[piece];
   }
-  return "";
+  return -1;
 }
 
 std::string problemOf(std::string_view side, const Rows &rows, int groupSize, int64_t rowBytes,
@@ -143,10 +141,11 @@ std::string problemOfRows(const Call &call, int groupSize) {
     return fmt::format("it sends {} pieces to each rank and receives {}, not the same number",
                        pieces, received.counts.size() / static_cast<size_t>(groupSize));
   if (!received.offsets.empty()) {
-    problem = overlapOf(received, pieces, [](int64_t i) { return i; });
+    int64_t over = overlapOf(received, [](int64_t i) { return i; });
     auto byPiece = [&](int64_t i) { return i % groupSize * pieces + i / groupSize; };
-    if (!problem.empty() && !overlapOf(received, pieces, byPiece).empty())
-      return problem;
+    if (over >= 0 && overlapOf(received, byPiece) >= 0)
+      return fmt::format("it receives {} rows at row {} for {}, over those of the ranks before",
+                         received.counts[over], received.offsets[over], pieceText(over, pieces));
   }
   if (overlap(call.send.data(), static_cast<int64_t>(call.send.size()), call.receive.data(),
               static_cast<int64_t>(call.receive.size())))

@@ -503,7 +503,8 @@ TEST_P(Conformance, AllRanksRefuseWrongRowsOfOne) {
     if (size < 2)
       return;
     offsets.assign(size, 0);
-    exchange(4, {good}, {good, offsets}, "over those of the ranks before, which end at row 1");
+    exchange(4, {good}, {good, offsets},
+             "it receives 1 rows at row 0 for rank 1 of the group, over those of the ranks before");
     bad[1] = isWrong ? 3 : 1;
     exchange(4, {bad}, {good}, "rank 0 sends 3 rows to rank 1, which expects 1");
   });

@@ -20,6 +20,9 @@ Extent segmentsPlusOne() {
 Extent microBatches() {
   return {1, 2, 0};
 }
+Extent rowsReceived() {
+  return {1, 3, 0};
+}
 
 Plan newPlan() {
   Plan plan;
@@ -43,15 +46,16 @@ Plan newPlan() {
 }
 
 int32_t addState(Plan &plan, StateKind kind, std::string name, std::vector<int64_t> shape,
-                 int32_t of, DType dtype) {
+                 int32_t of, DType dtype, Sharding sharding) {
   State state;
   state.name = std::move(name);
   state.kind = kind;
   state.dtype = dtype;
   state.shape = std::move(shape);
   state.of = of;
+  state.sharding = sharding;
   if (!plan.states.empty())
-    state.offset = alignUp(plan.states.back().offset + bytesOf(plan.states.back()));
+    state.offset = alignUp(plan.states.back().offset + capacityOf(plan.states.back(), plan.mesh));
   if (kind == StateKind::Parameter) {
     state.source = leafSource(state.name);
     state.decay = true;
@@ -66,22 +70,27 @@ ProgramBuilder::ProgramBuilder(const Plan &plan, std::string name) : plan_(plan)
 
 uint32_t ProgramBuilder::state(int32_t index) {
   const State &state = plan_.states[index];
-  Buffer buffer{state.dtype, {}, Arena::State, state.offset, index};
-  for (int64_t extent : state.shape)
+  Buffer buffer{state.dtype, {}, Arena::State, state.offset, index, state.reserve};
+  for (int64_t extent : localShape(state.shape, state.sharding, plan_.mesh))
     buffer.shape.push_back(fixed(extent));
   program_.buffers.push_back(buffer);
   return static_cast<uint32_t>(program_.buffers.size()) - 1;
 }
 
-uint32_t ProgramBuilder::place(Arena arena, DType dtype, std::vector<Extent> shape) {
+uint32_t ProgramBuilder::place(Arena arena, DType dtype, std::vector<Extent> shape,
+                               int64_t reserve) {
   uint64_t &end = ends_[static_cast<size_t>(arena)];
-  program_.buffers.push_back({dtype, std::move(shape), arena, end, -1});
-  end = alignUp(end + bytesOf(program_.buffers.back(), symbolBounds(plan_)));
+  program_.buffers.push_back({dtype, std::move(shape), arena, end, -1, reserve});
+  end = alignUp(end + capacityOf(program_.buffers.back(), symbolBounds(plan_)));
   return static_cast<uint32_t>(program_.buffers.size()) - 1;
 }
 
 uint32_t ProgramBuilder::transient(DType dtype, std::vector<Extent> shape) {
   return place(Arena::Transient, dtype, std::move(shape));
+}
+
+uint32_t ProgramBuilder::reserving(int64_t elements, DType dtype, std::vector<Extent> shape) {
+  return place(Arena::Transient, dtype, std::move(shape), elements);
 }
 
 uint32_t ProgramBuilder::sharing(uint32_t other, DType dtype, std::vector<Extent> shape) {
@@ -137,6 +146,15 @@ void ProgramBuilder::copy(uint32_t from, uint32_t to) {
   program_.instructions.emplace_back(CopyInstruction{from, to, 0});
 }
 
+void ProgramBuilder::collective(CollectiveKind kind, AxisSet axes, std::vector<uint32_t> operands,
+                                uint32_t stream) {
+  add(CollectiveInstruction{kind, axes, false, false, std::move(operands), stream});
+}
+
+void ProgramBuilder::add(Instruction instruction) {
+  program_.instructions.push_back(std::move(instruction));
+}
+
 void finish(Plan &plan) {
   std::fill(std::begin(plan.arenaBytes), std::end(plan.arenaBytes), 0);
   auto raise = [&](Arena arena, uint64_t end) {
@@ -144,10 +162,10 @@ void finish(Plan &plan) {
     bytes = std::max(bytes, alignUp(end));
   };
   for (const State &state : plan.states)
-    raise(Arena::State, state.offset + bytesOf(state));
+    raise(Arena::State, state.offset + capacityOf(state, plan.mesh));
   for (const Program &program : plan.programs)
     for (const Buffer &buffer : program.buffers)
-      raise(buffer.arena, buffer.offset + bytesOf(buffer, symbolBounds(plan)));
+      raise(buffer.arena, buffer.offset + capacityOf(buffer, symbolBounds(plan)));
   plan.peakBytes = 0;
   for (uint64_t bytes : plan.arenaBytes)
     plan.peakBytes += bytes;

@@ -20,13 +20,14 @@ Extent fixed(int64_t value);
 Extent tokens();
 Extent segmentsPlusOne();
 Extent microBatches();
+Extent rowsReceived(); // R, which newPlan() does not declare
 
 /// A plan with symbols, settings and no states or programs.
 Plan newPlan();
 
 /// Adds states one after the other. Parameters get the HF tensor `name` as their source.
 int32_t addState(Plan &plan, StateKind kind, std::string name, std::vector<int64_t> shape,
-                 int32_t of = -1, DType dtype = DType::F32);
+                 int32_t of = -1, DType dtype = DType::F32, Sharding sharding = {});
 
 /// Builds a program whose buffers lie one after the other.
 class ProgramBuilder {
@@ -35,6 +36,8 @@ public:
 
   uint32_t state(int32_t index);
   uint32_t transient(DType dtype, std::vector<Extent> shape);
+  /// A buffer with room for `elements`.
+  uint32_t reserving(int64_t elements, DType dtype, std::vector<Extent> shape);
   /// A buffer of this type where `other` is.
   uint32_t sharing(uint32_t other, DType dtype, std::vector<Extent> shape);
   uint32_t input(std::string name, DType dtype, std::vector<Extent> shape);
@@ -50,11 +53,14 @@ public:
   void launch(std::string kernel, std::vector<uint32_t> operands,
               std::vector<kernels::AttributeValue> attributes = {});
   void copy(uint32_t from, uint32_t to);
+  void collective(CollectiveKind kind, AxisSet axes, std::vector<uint32_t> operands,
+                  uint32_t stream = 0);
+  void add(Instruction instruction);
 
   const Program &program() const { return program_; }
 
 private:
-  uint32_t place(Arena arena, DType dtype, std::vector<Extent> shape);
+  uint32_t place(Arena arena, DType dtype, std::vector<Extent> shape, int64_t reserve = 0);
 
   const Plan &plan_;
   Program program_;
