@@ -2,7 +2,7 @@
 
 #include "runtime/plan/Verify.h"
 #include "runtime/plan/plan_generated.h"
-#include "test/runtime/plan/TinyPlan.h"
+#include "test/runtime/plan/RanksPlan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -68,6 +68,42 @@ TEST(PlanFile, ReadsBackWhatItWrote) {
   EXPECT_EQ(program.buffers[0].shape[0], test::tokens());
   EXPECT_TRUE(std::holds_alternative<CopyInstruction>(program.instructions.back()));
   EXPECT_EQ(nullptr, back->findProgram("train"));
+}
+
+TEST(PlanFile, ReadsBackPlansForManyRanks) {
+  Plan plan = test::exchangePlan(Mesh{{2, 1, 2}}, Axis::Ep, 4, 1.25);
+  plan.states[1].sharding.flat = Axis::Fsdp;
+  plan.states[1].reserve = 500;
+  plan.programs[0].buffers[7].reserve = 9;
+  plan.training.auxLossScope = "pass";
+  plan.training.syncEachBatch = false;
+  auto &list = plan.programs[0].instructions;
+  std::get<CollectiveInstruction>(list[1]).isMax = true;
+  list.insert(list.begin(), {RecordInstruction{3, 1}, WaitInstruction{4, 2}});
+  std::vector<uint8_t> bytes = serialize(plan);
+  Result<Plan> back = parse(bytes);
+  ASSERT_TRUE(back.ok()) << back.status().message();
+  EXPECT_EQ(serialize(*back), bytes);
+  EXPECT_EQ(back->mesh, plan.mesh);
+  EXPECT_EQ(back->symbols[3].rowsPerToken, 1.25);
+  EXPECT_EQ(back->states[1].sharding, plan.states[1].sharding);
+  EXPECT_EQ(back->states[1].reserve, 500);
+  EXPECT_EQ(back->programs[0].buffers[7].reserve, 9);
+  EXPECT_EQ(back->training.auxLossScope, "pass");
+  EXPECT_FALSE(back->training.syncEachBatch);
+  const auto &found = back->programs[0].instructions;
+  EXPECT_EQ(std::get<RecordInstruction>(found[0]).event, 3u);
+  EXPECT_EQ(std::get<RecordInstruction>(found[0]).stream, 1u);
+  EXPECT_EQ(std::get<WaitInstruction>(found[1]).event, 4u);
+  EXPECT_EQ(std::get<WaitInstruction>(found[1]).stream, 2u);
+  EXPECT_TRUE(std::get<CollectiveInstruction>(found[3]).isMax);
+  EXPECT_EQ(std::get<CollectiveInstruction>(found[4]).kind, CollectiveKind::TokenExchange);
+  EXPECT_EQ(std::get<CollectiveInstruction>(found[4]).axes, AxisSet(Axis::Ep));
+  EXPECT_EQ(std::get<RepeatInstruction>(found[7]).length, 3u);
+  EXPECT_EQ(std::get<RepeatInstruction>(found[7]).axes, AxisSet(Axis::Ep));
+  EXPECT_TRUE(std::get<CollectiveInstruction>(found[10]).adds);
+  EXPECT_EQ(std::get<CollectiveInstruction>(found[10]).operands,
+            std::get<CollectiveInstruction>(list[10]).operands);
 }
 
 TEST(PlanFile, IsTheSameBytesForTheSamePlan) {
