@@ -69,6 +69,8 @@ def Plan_CollectiveKind : I32EnumAttr<"CollectiveKind", "What ranks do together"
   let cppNamespace = "::switchyard::plan";
   let genSpecializedAttr = 0;
 }
-def Plan_CollectiveKindAttr : EnumAttr<Plan_Dialect, Plan_CollectiveKind, "collective_kind">;
+def Plan_CollectiveKindAttr : EnumAttr<Plan_Dialect, Plan_CollectiveKind, "collective_kind"> {
+  let assemblyFormat = "`` $value";
+}
 
 #endif
