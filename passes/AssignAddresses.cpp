@@ -113,8 +113,8 @@ bool overwrites(Operation *instruction, Value buffer) {
   return copy && copy.getTo() == buffer;
 }
 
-/// What a repeat names lives for all of its rounds, from `begin` to `end`, but for scratch: a buffer
-/// that nothing else names and that each round overwrites first.
+/// What a repeat names lives for all of its rounds, from `begin` to `end`, but for scratch: a
+/// buffer that nothing else names and that each round overwrites first.
 void Lives::widen(plan::RepeatOp repeat, int begin, int end) {
   llvm::DenseSet<Value> seen;
   auto visit = [&](Value buffer, Operation *first) {

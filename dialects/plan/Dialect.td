@@ -70,7 +70,7 @@ def Plan_CollectiveKind : I32EnumAttr<"CollectiveKind", "What ranks do together"
   let genSpecializedAttr = 0;
 }
 def Plan_CollectiveKindAttr : EnumAttr<Plan_Dialect, Plan_CollectiveKind, "collective_kind"> {
-  let assemblyFormat = "`` $value";
+  let assemblyFormat = "`<` $value `>`";
 }
 
 #endif

@@ -147,7 +147,7 @@ def Plan_CollectiveOp : Plan_Instruction<"collective",
       Variadic<Plan_BufferType>:$ins, Variadic<Plan_BufferType>:$updates, Variadic<Plan_BufferType>:$outs,
       Plan_Stream:$stream);
   let assemblyFormat = [{
-    $kind `over` custom<Axes>($axes) (`reduction` $reduction^)? (`ins` `(` $ins^ `:` type($ins) `)`)?
+    custom<Kind>($kind) `over` custom<Axes>($axes) (`reduction` $reduction^)? (`ins` `(` $ins^ `:` type($ins) `)`)?
     (`updates` `(` $updates^ `:` type($updates) `)`)? (`outs` `(` $outs^ `:` type($outs) `)`)?
     (`stream` $stream^)? attr-dict
   }];

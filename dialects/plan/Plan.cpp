@@ -191,5 +191,18 @@ SmallVector<Value> plan::writtenBuffers(Operation *instruction) {
   return written;
 }
 
+/// The keyword of a collective's kind.
+static ParseResult parseKind(OpAsmParser &parser, plan::CollectiveKindAttr &kind) {
+  FailureOr<plan::CollectiveKind> keyword = FieldParser<plan::CollectiveKind>::parse(parser);
+  if (failed(keyword))
+    return failure();
+  kind = plan::CollectiveKindAttr::get(parser.getContext(), *keyword);
+  return success();
+}
+
+static void printKind(OpAsmPrinter &printer, Operation *, plan::CollectiveKindAttr kind) {
+  printer << plan::stringifyCollectiveKind(kind.getValue());
+}
+
 #define GET_OP_CLASSES
 #include "dialects/plan/Ops.cpp.inc"
