@@ -1,5 +1,6 @@
 #include "runtime/checkpoint/TrainingCheckpoint.h"
 
+#include "runtime/checkpoint/GatherState.h"
 #include "runtime/checkpoint/Weights.h"
 #include "runtime/core/File.h"
 #include "runtime/core/Json.h"
@@ -20,7 +21,7 @@ constexpr char kStatesFile[] = "states.safetensors";
 constexpr char kPlanFile[] = "step.plan";
 constexpr char kInfoFile[] = "checkpoint.json";
 constexpr char kModelFolder[] = "model";
-constexpr uint64_t kStagingBytes = uint64_t{16} << 20;
+constexpr int64_t kStagingBytes = int64_t{16} << 20;
 
 TensorDType tensorDType(DType dtype) {
   return dtype == DType::BF16  ? TensorDType::BF16
@@ -28,29 +29,51 @@ TensorDType tensorDType(DType dtype) {
                                : TensorDType::F32;
 }
 
-Status writeStates(const std::string &path, Executor &executor) {
-  const std::vector<State> &states = executor.plan().states;
-  std::vector<size_t> kept; // wider elements first: all stay aligned
-  for (size_t index = 0; index < states.size(); ++index)
-    if (states[index].kind != StateKind::Gradient)
-      kept.push_back(index);
-  std::ranges::stable_sort(kept, std::ranges::greater(),
-                           [&](size_t index) { return kernels::byteSize(states[index].dtype); });
-  std::vector<TensorSpec> specs;
-  for (size_t index : kept)
-    specs.push_back({states[index].name, tensorDType(states[index].dtype), states[index].shape});
-  SY_ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::create(path, specs));
-  std::vector<std::byte> staging;
-  for (size_t index : kept) {
-    uint64_t bytes = bytesOf(states[index]);
-    for (uint64_t begin = 0; begin < bytes; begin += kStagingBytes) {
-      staging.resize(std::min(kStagingBytes, bytes - begin));
-      SY_RETURN_IF_ERROR(executor.readState(index, begin, staging));
-      SY_RETURN_IF_ERROR(writer.append(staging));
-    }
+/// The file of states that rank 0 writes; other ranks give their parts.
+class StatesFile {
+public:
+  explicit StatesFile(const std::vector<State> &states) {
+    for (size_t index = 0; index < states.size(); ++index)
+      if (states[index].kind != StateKind::Gradient)
+        kept_.push_back(index);
+    // Wider elements first: all stay aligned.
+    std::ranges::stable_sort(kept_, std::ranges::greater(),
+                             [&](size_t index) { return kernels::byteSize(states[index].dtype); });
+    for (size_t index : kept_)
+      specs_.push_back({states[index].name, tensorDType(states[index].dtype), states[index].shape});
   }
-  return writer.finish();
-}
+
+  Status create(const std::string &path) {
+    SY_ASSIGN_OR_RETURN(writer_, SafetensorsWriter::create(path, specs_));
+    return {};
+  }
+
+  Status write(Executor &executor, Agreement &agreement) {
+    std::vector<std::byte> staging;
+    for (size_t index : kept_) {
+      const State &state = executor.plan().states[index];
+      const int64_t width = kernels::byteSize(state.dtype);
+      const int64_t chunk = kStagingBytes / width;
+      const auto count = static_cast<int64_t>(bytesOf(state)) / width;
+      for (int64_t begin = 0; begin < count; begin += chunk) {
+        int64_t end = std::min(begin + chunk, count);
+        staging.resize((end - begin) * width);
+        SY_RETURN_IF_ERROR(
+            gatherState(executor, agreement.communicator(), index, begin, end, staging));
+        // Otherwise the others would go on to send to a rank whose disk is full.
+        SY_RETURN_IF_ERROR(agreement.agree(writer_ ? writer_->append(staging) : Status()));
+      }
+    }
+    return {};
+  }
+
+  Status finish() { return writer_->finish(); }
+
+private:
+  std::vector<size_t> kept_;
+  std::vector<TensorSpec> specs_;
+  std::optional<SafetensorsWriter> writer_;
+};
 
 Status writeInfo(const std::string &path, const CheckpointInfo &info, const Plan &plan) {
   Json json = Json::object();
@@ -89,13 +112,24 @@ Status checkInfo(const std::string &path, const Plan &plan) {
 
 Status saveTrainingCheckpoint(const std::string &target, Executor &executor,
                               const CheckpointInfo &info, const std::string &modelFolder,
-                              const std::string &tokenizerFile) {
-  SY_ASSIGN_OR_RETURN(AtomicFolder folder, AtomicFolder::create(target));
-  SY_RETURN_IF_ERROR(writeStates(joinPath(folder.path(), kStatesFile), executor));
-  SY_RETURN_IF_ERROR(writePlan(executor.plan(), joinPath(folder.path(), kPlanFile)));
-  SY_RETURN_IF_ERROR(copyModel(modelFolder, tokenizerFile, joinPath(folder.path(), kModelFolder)));
-  SY_RETURN_IF_ERROR(writeInfo(joinPath(folder.path(), kInfoFile), info, executor.plan()));
-  return folder.commit();
+                              const std::string &tokenizerFile, Agreement &agreement) {
+  StatesFile states(executor.plan().states);
+  std::optional<AtomicFolder> folder;
+  auto begin = [&]() -> Status {
+    SY_ASSIGN_OR_RETURN(folder, AtomicFolder::create(target));
+    return states.create(joinPath(folder->path(), kStatesFile));
+  };
+  auto end = [&]() -> Status {
+    SY_RETURN_IF_ERROR(states.finish());
+    SY_RETURN_IF_ERROR(writePlan(executor.plan(), joinPath(folder->path(), kPlanFile)));
+    SY_RETURN_IF_ERROR(
+        copyModel(modelFolder, tokenizerFile, joinPath(folder->path(), kModelFolder)));
+    SY_RETURN_IF_ERROR(writeInfo(joinPath(folder->path(), kInfoFile), info, executor.plan()));
+    return folder->commit();
+  };
+  SY_RETURN_IF_ERROR(agreement.agree(agreement.isLeader() ? begin() : Status()));
+  SY_RETURN_IF_ERROR(states.write(executor, agreement));
+  return agreement.agree(agreement.isLeader() ? end() : Status());
 }
 
 Status exportTrainingCheckpoint(const std::string &checkpoint, const std::string &target,

@@ -8,6 +8,7 @@
 //                folder
 #pragma once
 
+#include "runtime/comm/Agreement.h"
 #include "runtime/executor/Executor.h"
 #include "runtime/safetensors/SafetensorsFile.h"
 
@@ -24,9 +25,12 @@ struct CheckpointInfo {
 /// Writes the folder `target`. `modelFolder` is where the model's other files are copied from;
 /// `tokenizerFile` (may be empty) stands for its tokenizer.model. Fails with InvalidInput if the
 /// target exists and is not empty; nothing partial is left behind.
+///
+/// Collective: rank 0 gathers the other ranks' parts, a buffer of limited size at a time, and
+/// writes. The folder does not depend on the mesh but for step.plan. Ranks agree on the result.
 Status saveTrainingCheckpoint(const std::string &target, Executor &executor,
                               const CheckpointInfo &info, const std::string &modelFolder,
-                              const std::string &tokenizerFile);
+                              const std::string &tokenizerFile, Agreement &agreement);
 
 /// The Hugging Face folder `target` from the checkpoint folder `checkpoint`. Fails with
 /// InvalidInput where the checkpoint is not whole or does not fit its own plan, and as exportFolder

@@ -118,6 +118,8 @@ Status loadElements(const Checkpoint &checkpoint, const HostState &state, int64_
     auto part = destination.subspan(static_cast<uint64_t>(first - begin) * byteSize(to),
                                     static_cast<uint64_t>(last - first) * byteSize(to));
     convertFloats(*formatOf(entry->dtype), bytes, to, part);
+    if (options.bytesRead)
+      *options.bytesRead += bytes.size();
   }
   return {};
 }

@@ -24,6 +24,8 @@ struct LoadOptions {
   /// Converts F32, BF16 and F16 tensors to the state's dtype, rounding to nearest even; else
   /// another dtype is refused.
   bool convert = true;
+  /// Where it is not null: increased by the bytes of tensors that were read.
+  uint64_t *bytesRead = nullptr;
 };
 
 /// Fills `state` with its tensors. Fails with InvalidInput, naming the file, the tensor and the

@@ -38,7 +38,7 @@ void PassBatch::reserve(const PassLimits &limits) {
 }
 
 Result<PassFiller> PassFiller::create(const PassLimits &limits, LossNormalization normalization,
-                                      int64_t numRanks) {
+                                      int64_t numRanks, AuxLossScope auxLossScope) {
   constexpr int64_t kMax = std::numeric_limits<int32_t>::max() - kBucketTokens;
   struct Limit {
     const char *name;
@@ -49,7 +49,7 @@ Result<PassFiller> PassFiller::create(const PassLimits &limits, LossNormalizatio
     if (limit.value < 1 || limit.value > kMax)
       return Status::usage("a pass of " + std::to_string(limit.value) + " " + limit.name +
                            ", expected 1 to " + std::to_string(kMax));
-  return PassFiller(limits, normalization, numRanks);
+  return PassFiller(limits, normalization, numRanks, auxLossScope);
 }
 
 int64_t PassFiller::numMicroBatchesOf(int64_t rank) const {
@@ -131,6 +131,8 @@ void PassFiller::append(std::span<const SegmentView> segments, PassBatch &batch)
                      ? 1.0
                      : 1.0 / static_cast<double>(numMicroBatches_);
   float weight = labels > 0 ? static_cast<float>(share / static_cast<double>(labels)) : 0.0f;
+  bool isApart = auxLossScope_ == AuxLossScope::MicroBatch;
+  auto microBatch = static_cast<int32_t>(isApart ? batch.numMicroBatches : 0);
   for (const SegmentView &segment : segments) {
     if (segment.numTokens() == 0)
       continue;
@@ -140,13 +142,14 @@ void PassFiller::append(std::span<const SegmentView> segments, PassBatch &batch)
       batch.positionIds.push_back(static_cast<int32_t>(i));
       batch.labels.push_back(target);
       batch.lossWeights.push_back(target == kIgnoredLabel ? 0.0f : weight);
-      batch.microBatchIds.push_back(static_cast<int32_t>(batch.numMicroBatches));
+      batch.microBatchIds.push_back(microBatch);
       batch.numLabels += target != kIgnoredLabel;
     }
     batch.cuSeqlens.push_back(static_cast<int32_t>(batch.inputIds.size()));
     ++batch.numSegments;
   }
-  batch.auxWeights.push_back(static_cast<float>(1.0 / static_cast<double>(numMicroBatches_)));
+  if (isApart)
+    batch.auxWeights.push_back(static_cast<float>(1.0 / static_cast<double>(numMicroBatches_)));
   ++batch.numMicroBatches;
 }
 
@@ -175,6 +178,8 @@ void PassFiller::fill(int64_t rank, int64_t pass, PassBatch &batch) const {
       if (std::span<const SegmentView> segments = microBatch(rank, i); countTokens(segments) > 0)
         append(segments, batch);
   }
+  if (auxLossScope_ == AuxLossScope::Pass && numTokens_ > 0)
+    batch.auxWeights.push_back(static_cast<float>(1.0 / static_cast<double>(numPasses_)));
   pad(batch, bucket_, limits_);
 }
 

@@ -31,6 +31,10 @@ inline constexpr int64_t kBucketTokens = 64;
 /// micro-batches; or by the labels of the whole step over all ranks.
 enum class LossNormalization : uint8_t { MicroBatch, Global };
 
+/// What the load-balancing loss is averaged over: each micro-batch's tokens; or all ranks' tokens
+/// of a pass, which then is one micro-batch to it.
+enum class AuxLossScope : uint8_t { MicroBatch, Pass };
+
 /// The inputs of one pass on one rank; T is the bucket, S and M the plan's bounds. Rows past
 /// numTokens are inert: id 0, label -100, weight 0, micro-batch -1.
 struct PassBatch {
@@ -39,8 +43,10 @@ struct PassBatch {
   std::vector<int32_t> cuSeqlens;     // [S + 1] segment s is [cuSeqlens[s], cuSeqlens[s + 1])
   std::vector<int32_t> labels;        // [T] shifted: what the token predicts, or -100
   std::vector<float> lossWeights;     // [T] 0 where the label is -100
-  std::vector<int32_t> microBatchIds; // [T] within this pass
-  std::vector<float> auxWeights;      // [M] 1 / N for micro-batches that are there, else 0
+  std::vector<int32_t> microBatchIds; // [T] within this pass; AuxLossScope::Pass: 0
+  // [M] 1 / N for micro-batches that are there, else 0. AuxLossScope::Pass: the first is
+  // 1 / numPasses(), on ranks without tokens too, as the loss is all ranks'.
+  std::vector<float> auxWeights;
 
   int64_t numTokens = 0;
   int64_t numSegments = 0;
@@ -56,7 +62,8 @@ class PassFiller {
 public:
   /// Usage: a limit below 1 or past 2^31 - 1, no ranks.
   static Result<PassFiller> create(const PassLimits &limits, LossNormalization normalization,
-                                   int64_t numRanks);
+                                   int64_t numRanks,
+                                   AuxLossScope auxLossScope = AuxLossScope::MicroBatch);
 
   /// Deals `step`, which must outlive the calls of fill(). InvalidInput: a micro-batch that alone
   /// exceeds the limits. Allocates nothing once it has seen a step as large.
@@ -82,8 +89,10 @@ private:
     int64_t microBatches = 0;
   };
 
-  PassFiller(const PassLimits &limits, LossNormalization normalization, int64_t numRanks)
-      : limits_(limits), normalization_(normalization), passes_(numRanks) {}
+  PassFiller(const PassLimits &limits, LossNormalization normalization, int64_t numRanks,
+             AuxLossScope auxLossScope)
+      : limits_(limits), normalization_(normalization), auxLossScope_(auxLossScope),
+        passes_(numRanks) {}
 
   std::span<const SegmentView> microBatch(int64_t rank, int64_t index) const;
   int64_t numMicroBatchesOf(int64_t rank) const;
@@ -94,6 +103,7 @@ private:
 
   PassLimits limits_;
   LossNormalization normalization_;
+  AuxLossScope auxLossScope_;
   const StepBatches *step_ = nullptr;
   std::vector<std::vector<Pass>> passes_; // by rank
   int64_t numPasses_ = 0;

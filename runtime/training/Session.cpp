@@ -5,6 +5,7 @@
 #include "runtime/plan/Layout.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace switchyard {
 
@@ -25,19 +26,22 @@ double StepSums::expertLoadMaxOverMean(int64_t numExperts) const {
   return worst;
 }
 
-Session::Session(std::unique_ptr<Executor> executor) : executor_(std::move(executor)) {
+Session::Session(std::unique_ptr<Executor> executor, Agreement *agreement)
+    : executor_(std::move(executor)), agreement_(agreement ? agreement : &alone_) {
   symbolValues_.resize(plan().symbols.size());
   batch_.reserve(passLimits());
   const Training &training = plan().training;
   counts_.resize(training.numLayers * training.numExperts);
+  rankCounts_.resize(counts_.size());
   sums_.expertCounts.resize(counts_.size());
 }
 
-Result<std::unique_ptr<Session>> Session::create(Plan plan, int threads) {
+Result<std::unique_ptr<Session>> Session::create(Plan plan, int threads, Agreement *agreement) {
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Device> device, createCpuDevice(plan.target, threads));
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
-                      Executor::create(std::move(plan), std::move(device)));
-  return std::unique_ptr<Session>(new Session(std::move(executor)));
+                      Executor::create(std::move(plan), std::move(device),
+                                       agreement ? agreement->communicator() : nullptr));
+  return std::unique_ptr<Session>(new Session(std::move(executor), agreement));
 }
 
 Status Session::loadParameters(const Checkpoint &checkpoint) {
@@ -47,21 +51,30 @@ Status Session::loadParameters(const Checkpoint &checkpoint) {
       sources.push_back({state.name, state.dtype, state.shape, state.source, nullptr});
   SY_RETURN_IF_ERROR(checkExtra(checkpoint, sources));
 
+  for (size_t index = 0; index < plan().states.size(); ++index)
+    SY_RETURN_IF_ERROR(loadState(checkpoint, index));
+  return {};
+}
+
+Status Session::loadState(const Checkpoint &checkpoint, size_t index) {
+  const State &state = plan().states[index];
+  const HostState source{state.name, state.dtype, state.shape, state.source, nullptr};
+  const LoadOptions options{.bytesRead = &bytesRead_};
+  const bool isLoaded = state.kind == StateKind::Parameter || state.kind == StateKind::Master;
+  const int64_t width = kernels::byteSize(state.dtype);
+  const ElementRange held =
+      localRange(state.shape, state.sharding, plan().mesh, agreement_->rank());
+  // With the padding, which stays zero.
+  const auto count = static_cast<int64_t>(localBytesOf(state, plan().mesh)) / width;
   std::vector<std::byte> staging;
-  for (size_t index = 0; index < plan().states.size(); ++index) {
-    const State &state = plan().states[index];
-    int64_t width = kernels::byteSize(state.dtype);
-    auto count = static_cast<int64_t>(bytesOf(state)) / width;
-    bool isLoaded = state.kind == StateKind::Parameter || state.kind == StateKind::Master;
-    for (int64_t begin = 0; begin < count; begin += kStagingElements) {
-      int64_t end = std::min(count, begin + kStagingElements);
-      staging.assign((end - begin) * width, std::byte{0});
-      if (isLoaded)
-        SY_RETURN_IF_ERROR(
-            loadElements(checkpoint, {state.name, state.dtype, state.shape, state.source, nullptr},
-                         begin, end, staging));
-      SY_RETURN_IF_ERROR(executor_->writeState(index, begin * width, staging));
-    }
+  for (int64_t begin = 0; begin < count; begin += kStagingElements) {
+    const int64_t end = std::min(count, begin + kStagingElements);
+    staging.assign((end - begin) * width, std::byte{0});
+    const int64_t last = std::min(end, held.count());
+    if (isLoaded && begin < last)
+      SY_RETURN_IF_ERROR(loadElements(checkpoint, source, held.begin + begin, held.begin + last,
+                                      std::span(staging).first((last - begin) * width), options));
+    SY_RETURN_IF_ERROR(executor_->writeState(index, begin * width, staging));
   }
   return {};
 }
@@ -84,11 +97,14 @@ LossNormalization Session::lossNormalization() const {
                                                        : LossNormalization::MicroBatch;
 }
 
+Result<PassFiller> Session::createFiller(LossNormalization normalization) const {
+  return PassFiller::create(passLimits(), normalization, plan().mesh.numRanks(),
+                            isOverPasses() ? AuxLossScope::Pass : AuxLossScope::MicroBatch);
+}
+
 Result<std::shared_ptr<const Binding>> Session::bindAt(const char *program, int64_t bucket) {
-  for (size_t i = 0; i < symbolValues_.size(); ++i) {
-    const Symbol &symbol = plan().symbols[i];
-    symbolValues_[i] = symbol.name == "T" ? bucket : symbol.bound;
-  }
+  for (size_t i = 0; i < symbolValues_.size(); ++i)
+    symbolValues_[i] = valueFor(plan().symbols[i], bucket);
   return executor_->bind(program, symbolValues_);
 }
 
@@ -110,9 +126,9 @@ Status Session::setBatch(const Binding &binding, bool forLoss) {
 Result<const StepSums *> Session::runPasses(const char *program, const PassFiller &filler) {
   SY_ASSIGN_OR_RETURN(std::shared_ptr<const Binding> binding, bindAt(program, filler.bucket()));
   sums_.loss = sums_.auxLoss = 0;
-  std::ranges::fill(sums_.expertCounts, 0.0);
+  std::ranges::fill(rankCounts_, 0);
   for (int64_t pass = 0; pass < filler.numPasses(); ++pass) {
-    filler.fill(0, pass, batch_);
+    filler.fill(agreement_->rank(), pass, batch_);
     SY_RETURN_IF_ERROR(setBatch(*binding, true));
     SY_RETURN_IF_ERROR(executor_->run(*binding));
     SY_ASSIGN_OR_RETURN(float loss, executor_->getScalar<float>(*binding, "loss"));
@@ -122,9 +138,34 @@ Result<const StepSums *> Session::runPasses(const char *program, const PassFille
     sums_.loss += loss;
     sums_.auxLoss += auxLoss;
     for (size_t i = 0; i < counts_.size(); ++i)
-      sums_.expertCounts[i] += counts_[i];
+      rankCounts_[i] += static_cast<int32_t>(counts_[i]);
   }
+  SY_RETURN_IF_ERROR(sumOverRanks());
+  std::ranges::copy(rankCounts_, sums_.expertCounts.begin());
   return &sums_;
+}
+
+/// Losses are added as float64, counts are integers: both exactly as one rank would.
+Status Session::sumOverRanks() {
+  if (agreement_->size() == 1)
+    return {};
+  // Statistics of a loss over passes are all ranks' already, on every rank.
+  if (isOverPasses() && !isLeader()) {
+    sums_.auxLoss = 0;
+    std::ranges::fill(rankCounts_, 0);
+  }
+  const int64_t mine[] = {std::bit_cast<int64_t>(sums_.loss),
+                          std::bit_cast<int64_t>(sums_.auxLoss)};
+  SY_ASSIGN_OR_RETURN(std::span<const int64_t> all, agreement_->gather(mine));
+  sums_.loss = sums_.auxLoss = 0;
+  for (size_t i = 0; i < all.size(); i += 2) {
+    sums_.loss += std::bit_cast<double>(all[i]);
+    sums_.auxLoss += std::bit_cast<double>(all[i + 1]);
+  }
+  return agreement_->communicator()->world().allReduce(
+      {"between programs"}, Reduction::Sum,
+      Transfer{DType::I32, rankCounts_.data(), rankCounts_.data(),
+               static_cast<int64_t>(rankCounts_.size())});
 }
 
 Result<const StepSums *> Session::accumulate(const PassFiller &filler) {
@@ -159,7 +200,7 @@ Status Session::logits(const PassFiller &filler, int64_t pass, int64_t begin, in
     return Status::invalidInput("the plan's logits are " + plan().training.precision +
                                 "; compile it with --precision f32 to compare them");
   SY_ASSIGN_OR_RETURN(std::shared_ptr<const Binding> binding, bindAt("logits", filler.bucket()));
-  filler.fill(0, pass, batch_);
+  filler.fill(agreement_->rank(), pass, batch_);
   SY_RETURN_IF_ERROR(setBatch(*binding, false));
   std::vector<int32_t> rowIds(kLogitRows, static_cast<int32_t>(begin));
   for (int64_t i = 0; i < rows; ++i)
@@ -168,7 +209,8 @@ Status Session::logits(const PassFiller &filler, int64_t pass, int64_t begin, in
   SY_RETURN_IF_ERROR(executor_->run(*binding));
   std::vector<float> all(kLogitRows * plan().training.vocabSize);
   SY_RETURN_IF_ERROR(executor_->getOutput<float>(*binding, "logits", std::span<float>(all)));
-  std::copy_n(all.begin(), rows * plan().training.vocabSize, out.begin());
+  if (isLeader())
+    std::copy_n(all.begin(), rows * plan().training.vocabSize, out.begin());
   return {};
 }
 

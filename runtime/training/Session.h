@@ -2,8 +2,12 @@
 //
 // A step is accumulate() over all passes of a step's batches, then update(). evaluate() and
 // logits() run the same batches forward. States are filled by Weights.h.
+//
+// With many ranks each has a session, and all of them call the same, with the same batches: a rank
+// takes its share of them. What comes back is over all ranks, the same on each.
 #pragma once
 
+#include "runtime/comm/Agreement.h"
 #include "runtime/data/Batches.h"
 #include "runtime/executor/Executor.h"
 #include "runtime/safetensors/Checkpoint.h"
@@ -14,7 +18,7 @@
 
 namespace switchyard {
 
-/// What the passes of one step add up to on this rank.
+/// What the passes of one step add up to over all ranks.
 struct StepSums {
   double loss = 0;                  // with the aux term
   double auxLoss = 0;               // unscaled
@@ -42,19 +46,29 @@ struct UpdateResult {
 
 class Session {
 public:
-  /// `threads` caps the worker threads (0: the plan's number). Fails as Executor::create does.
-  static Result<std::unique_ptr<Session>> create(Plan plan, int threads);
+  /// `threads` caps the worker threads (0: the plan's number). `agreement` is of the plan's ranks
+  /// and outlives the session; null only for a plan of one. Fails as Executor::create does.
+  static Result<std::unique_ptr<Session>> create(Plan plan, int threads,
+                                                 Agreement *agreement = nullptr);
 
   const Plan &plan() const { return executor_->plan(); }
   Executor &executor() { return *executor_; }
+  /// With the other ranks' sessions.
+  Agreement &agreement() { return *agreement_; }
+  bool isLeader() const { return agreement_->isLeader(); }
 
-  /// Fills parameters and masters from `checkpoint`, a buffer of limited size at a time, and zeroes
-  /// the moments. Fails as loadElements and checkExtra (Weights.h).
+  /// Fills this rank's part of parameters and masters from `checkpoint`, of which it reads nothing
+  /// else, a buffer of limited size at a time; zeroes padding and moments. Not collective. Fails as
+  /// loadElements and checkExtra (Weights.h).
   Status loadParameters(const Checkpoint &checkpoint);
+  /// Bytes of tensors that loadParameters() has read.
+  uint64_t bytesRead() const { return bytesRead_; }
 
   /// The bounds that a PassFiller for this plan takes.
   PassLimits passLimits() const;
   LossNormalization lossNormalization() const;
+  /// A filler of passes for this plan's bounds and ranks.
+  Result<PassFiller> createFiller(LossNormalization normalization) const;
 
   /// Zeroes the gradients and adds those of every pass that `filler` has dealt. Allocates nothing
   /// once it has seen the bucket.
@@ -66,24 +80,32 @@ public:
   /// Clips and updates with the gradients that are there.
   Result<UpdateResult> update(const UpdateScalars &scalars);
 
-  /// The logits of tokens [begin, begin + rows) of pass `pass`, rows at most kLogitRows, to `out`
-  /// [rows, vocabulary]. For float32 plans only.
+  /// The logits of rank 0's tokens [begin, begin + rows) of pass `pass`, rows at most kLogitRows,
+  /// to rank 0's `out` [rows, vocabulary]. For float32 plans only.
   Status logits(const PassFiller &filler, int64_t pass, int64_t begin, int64_t rows,
                 std::span<float> out);
   static constexpr int64_t kLogitRows = 64;
 
 private:
-  explicit Session(std::unique_ptr<Executor> executor);
+  Session(std::unique_ptr<Executor> executor, Agreement *agreement);
 
+  /// Whether the load-balancing loss is over all ranks' tokens of a pass.
+  bool isOverPasses() const { return plan().training.auxLossScope == "pass"; }
+  Status loadState(const Checkpoint &checkpoint, size_t index);
   Result<std::shared_ptr<const Binding>> bindAt(const char *program, int64_t bucket);
   Status setBatch(const Binding &binding, bool forLoss);
   Result<const StepSums *> runPasses(const char *program, const PassFiller &filler);
+  Status sumOverRanks();
 
   std::unique_ptr<Executor> executor_;
+  Agreement alone_;
+  Agreement *agreement_;
+  uint64_t bytesRead_ = 0;
   std::vector<int64_t> symbolValues_; // of the latest binding, in the plan's order
   PassBatch batch_;
   StepSums sums_;
   std::vector<float> counts_;
+  std::vector<int32_t> rankCounts_; // of the step, on this rank, then over all
 };
 
 } // namespace switchyard

@@ -6,6 +6,9 @@
 #include "runtime/training/Progress.h"
 #include "runtime/training/Schedule.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -18,6 +21,7 @@ SamplerOptions samplerOptions(const Plan &plan, const TrainingArguments *argumen
   SamplerOptions options;
   options.perDeviceTrainBatchSize = training.perDeviceTrainBatchSize;
   options.gradientAccumulationSteps = training.gradientAccumulationSteps;
+  options.numRanks = plan.mesh.numRanks();
   options.packing = training.packing;
   options.maxSeqLength = training.maxSeqLength;
   for (const Symbol &symbol : plan.symbols)
@@ -33,17 +37,17 @@ SamplerOptions samplerOptions(const Plan &plan, const TrainingArguments *argumen
 class Trainer {
 public:
   Trainer(Session &session, const TrainingArguments &arguments, const std::string &tokenizerFile,
-          const Log &log, Sampler sampler, PassFiller filler, MetricsFile metrics,
-          Schedule schedule, int64_t totalSteps)
+          const Log &log, Sampler sampler, PassFiller filler, Schedule schedule, int64_t totalSteps)
       : session_(session), arguments_(arguments), tokenizerFile_(tokenizerFile), log_(log),
-        sampler_(std::move(sampler)), filler_(std::move(filler)), metrics_(std::move(metrics)),
-        schedule_(schedule), totalSteps_(totalSteps),
-        progress_(Progress::standardError(0, totalSteps)) {}
+        sampler_(std::move(sampler)), filler_(std::move(filler)), schedule_(schedule),
+        totalSteps_(totalSteps), progress_(Progress::standardError(0, totalSteps)) {}
 
   Status run(const std::atomic<bool> &stop);
 
 private:
   Status step();
+  Result<bool> isStopped(const std::atomic<bool> &stop);
+  Result<StepMetrics> compute();
   Status report(const StepMetrics &metrics);
   Status save();
 
@@ -53,7 +57,7 @@ private:
   const Log &log_;
   Sampler sampler_;
   PassFiller filler_;
-  MetricsFile metrics_;
+  std::optional<MetricsFile> metrics_; // rank 0's
   Schedule schedule_;
   int64_t totalSteps_;
   Progress progress_;
@@ -62,16 +66,21 @@ private:
   int64_t saved_ = 0; // the update that the last checkpoint holds
 };
 
-Status Trainer::step() {
-  auto start = std::chrono::steady_clock::now();
+/// One update; `step_time` and what follows from it are left out. What makes it fail, all ranks see
+/// alike, unless a program fails.
+Result<StepMetrics> Trainer::compute() {
+  Agreement &agreement = session_.agreement();
   sampler_.next(batches_);
-  SY_RETURN_IF_ERROR(filler_.setStep(batches_));
+  SY_RETURN_IF_ERROR(agreement.agree(filler_.setStep(batches_)));
   SY_ASSIGN_OR_RETURN(const StepSums *sums, session_.accumulate(filler_));
-  std::string where = "step " + std::to_string(done_ + 1);
+  auto notFinite = [&](const char *what) {
+    return agreement.agree(Status::failed(
+        fmt::format("step {}: the {} is not finite, so nothing was updated; lower the learning "
+                    "rate or look at the data of this step",
+                    done_ + 1, what)));
+  };
   if (!std::isfinite(sums->loss))
-    return Status::failed(where +
-                          ": the loss is not finite, so nothing was updated; lower the learning "
-                          "rate or look at the data of this step");
+    return notFinite("loss");
   UpdateScalars scalars;
   scalars.learningRate = schedule_.rate(done_);
   scalars.beta1 = arguments_.adamBeta1;
@@ -82,9 +91,7 @@ Status Trainer::step() {
   scalars.step = done_ + 1;
   SY_ASSIGN_OR_RETURN(UpdateResult update, session_.update(scalars));
   if (!update.applied)
-    return Status::failed(where +
-                          ": the gradient norm is not finite, so nothing was updated; lower the "
-                          "learning rate or look at the data of this step");
+    return notFinite("gradient norm");
   ++done_;
 
   StepMetrics metrics;
@@ -95,17 +102,33 @@ Status Trainer::step() {
   metrics.learningRate = scalars.learningRate;
   metrics.auxLoss = sums->auxLoss;
   metrics.expertLoadMaxOverMean = sums->expertLoadMaxOverMean(session_.plan().training.numExperts);
+  return metrics;
+}
+
+/// An update and its line in the metrics, where the rank that needs most memory counts.
+Status Trainer::step() {
+  auto start = std::chrono::steady_clock::now();
+  SY_ASSIGN_OR_RETURN(StepMetrics metrics, compute());
+  const int64_t mine[] = {static_cast<int64_t>(session_.executor().highWaterBytes())};
+  SY_ASSIGN_OR_RETURN(std::span<const int64_t> all, session_.agreement().gather(mine));
+  metrics.peakMemoryBytes = std::ranges::max(all);
   metrics.stepTime =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   metrics.trainTokensPerSecond = static_cast<double>(filler_.numTokens()) / metrics.stepTime;
-  metrics.peakMemoryBytes = session_.executor().highWaterBytes();
-  return report(metrics);
+  return session_.agreement().agree(session_.isLeader() ? report(metrics) : Status());
+}
+
+/// Whether a stop signal has come to any of the ranks.
+Result<bool> Trainer::isStopped(const std::atomic<bool> &stop) {
+  const int64_t mine[] = {stop};
+  SY_ASSIGN_OR_RETURN(std::span<const int64_t> all, session_.agreement().gather(mine));
+  return std::ranges::max(all) != 0;
 }
 
 Status Trainer::report(const StepMetrics &metrics) {
   bool log = done_ % arguments_.loggingSteps == 0 || done_ == totalSteps_;
   progress_.update(done_, metrics.loss, metrics.trainTokensPerSecond, metrics.stepTime, log);
-  return metrics_.append(metrics);
+  return metrics_->append(metrics);
 }
 
 Status Trainer::save() {
@@ -113,15 +136,26 @@ Status Trainer::save() {
     return {};
   progress_.clear();
   std::string folder = joinPath(arguments_.outputDir, "checkpoint-" + std::to_string(done_));
-  SY_RETURN_IF_ERROR(saveTrainingCheckpoint(
-      folder, session_.executor(), {done_, sampler_.position()}, arguments_.model, tokenizerFile_));
+  SY_RETURN_IF_ERROR(saveTrainingCheckpoint(folder, session_.executor(),
+                                            {done_, sampler_.position()}, arguments_.model,
+                                            tokenizerFile_, session_.agreement()));
   saved_ = done_;
   log_.info("saved {}", folder);
   return {};
 }
 
 Status Trainer::run(const std::atomic<bool> &stop) {
-  while (done_ < totalSteps_ && !stop) {
+  auto openMetrics = [&]() -> Status {
+    SY_ASSIGN_OR_RETURN(metrics_,
+                        MetricsFile::open(joinPath(arguments_.outputDir, "metrics.jsonl"), 0));
+    return {};
+  };
+  SY_RETURN_IF_ERROR(session_.agreement().agree(session_.isLeader() ? openMetrics() : Status()));
+  bool stopped = false;
+  while (done_ < totalSteps_) {
+    SY_ASSIGN_OR_RETURN(stopped, isStopped(stop));
+    if (stopped)
+      break;
     if (Status status = step(); !status.ok()) {
       progress_.clear();
       return status;
@@ -130,48 +164,65 @@ Status Trainer::run(const std::atomic<bool> &stop) {
       SY_RETURN_IF_ERROR(save());
   }
   progress_.finish();
-  if (done_ == 0 && stop)
-    return Status::failed("stopped by a signal before the first step; nothing was saved");
-  if (stop)
+  if (stopped && done_ == 0)
+    return session_.agreement().agree(
+        Status::failed("stopped by a signal before the first step; nothing was saved"));
+  if (stopped)
     log_.info("stopped by a signal after step {} of {}", done_, totalSteps_);
   return save();
+}
+
+/// Ranks that read other data would compute other passes.
+Status checkSameData(Agreement &agreement, const Dataset &dataset) {
+  const int64_t mine[] = {dataset.size(), dataset.numTokens()};
+  SY_ASSIGN_OR_RETURN(std::span<const int64_t> all, agreement.gather(mine));
+  for (size_t i = 2; i < all.size(); i += 2)
+    if (all[i] != all[0] || all[i + 1] != all[1])
+      return agreement.agree(Status::invalidInput(fmt::format(
+          "{}: rank {} reads {} records of {} tokens, but rank 0 {} of {}; give all hosts the same "
+          "file and tokenizer",
+          dataset.source(), i / 2, all[i], all[i + 1], all[0], all[1])));
+  return {};
 }
 
 } // namespace
 
 Status train(Session &session, const Dataset &dataset, const TrainingArguments &arguments,
              const std::string &tokenizerFile, const std::atomic<bool> &stop, const Log &log) {
-  SY_ASSIGN_OR_RETURN(Sampler sampler,
-                      Sampler::create(dataset, samplerOptions(session.plan(), &arguments)));
+  Agreement &agreement = session.agreement();
+  SY_RETURN_IF_ERROR(checkSameData(agreement, dataset));
+  SY_ASSIGN_OR_RETURN(Sampler sampler, agreement.agree(Sampler::create(
+                                           dataset, samplerOptions(session.plan(), &arguments))));
   SY_ASSIGN_OR_RETURN(PassFiller filler,
-                      PassFiller::create(session.passLimits(), session.lossNormalization(), 1));
+                      agreement.agree(session.createFiller(session.lossNormalization())));
   int64_t totalSteps = arguments.maxSteps;
   if (totalSteps <= 0) {
-    SY_ASSIGN_OR_RETURN(totalSteps, sampler.totalSteps(arguments.numTrainEpochs));
+    SY_ASSIGN_OR_RETURN(totalSteps, agreement.agree(sampler.totalSteps(arguments.numTrainEpochs)));
   }
-  SY_ASSIGN_OR_RETURN(ScheduleType type, parseScheduleType(arguments.lrSchedulerType));
+  SY_ASSIGN_OR_RETURN(ScheduleType type,
+                      agreement.agree(parseScheduleType(arguments.lrSchedulerType)));
   Schedule schedule(type, arguments.learningRate, arguments.warmupStepsOf(totalSteps), totalSteps);
-  SY_ASSIGN_OR_RETURN(MetricsFile metrics,
-                      MetricsFile::open(joinPath(arguments.outputDir, "metrics.jsonl"), 0));
   log.info("{} records, {} tokens; {} steps of {} records", dataset.size(), dataset.numTokens(),
            totalSteps, sampler.globalBatch());
   return Trainer(session, arguments, tokenizerFile, log, std::move(sampler), std::move(filler),
-                 std::move(metrics), schedule, totalSteps)
+                 schedule, totalSteps)
       .run(stop);
 }
 
 Result<Evaluation> evaluate(Session &session, const Dataset &dataset) {
-  SY_ASSIGN_OR_RETURN(Sampler sampler,
-                      Sampler::create(dataset, samplerOptions(session.plan(), nullptr)));
+  Agreement &agreement = session.agreement();
+  SY_RETURN_IF_ERROR(checkSameData(agreement, dataset));
+  SY_ASSIGN_OR_RETURN(Sampler sampler, agreement.agree(Sampler::create(
+                                           dataset, samplerOptions(session.plan(), nullptr))));
   SY_ASSIGN_OR_RETURN(PassFiller filler,
-                      PassFiller::create(session.passLimits(), LossNormalization::Global, 1));
+                      agreement.agree(session.createFiller(LossNormalization::Global)));
   double coefficient = session.plan().training.auxLossCoef;
   Evaluation result;
   StepBatches batches;
   int64_t steps = sampler.stepsInEpoch(0);
   for (int64_t step = 0; step < steps; ++step) {
     sampler.next(batches);
-    SY_RETURN_IF_ERROR(filler.setStep(batches));
+    SY_RETURN_IF_ERROR(agreement.agree(filler.setStep(batches)));
     SY_ASSIGN_OR_RETURN(const StepSums *sums, session.evaluate(filler));
     auto labels = static_cast<double>(filler.numLabels());
     result.loss += (sums->loss - coefficient * sums->auxLoss) * labels;

@@ -14,6 +14,10 @@ namespace switchyard {
 /// metrics.jsonl and checkpoint-N into arguments.outputDir, which exists. When `stop` becomes true
 /// it finishes the step at hand, saves, and returns. Fails if there was none yet, and, naming the
 /// step, on a loss or gradient norm that is not finite: nothing was updated with it.
+///
+/// With many ranks all of them call it alike, with the same records (others are refused); rank 0
+/// writes the files, `stop` may become true on any of them, and they agree on failures such as a
+/// full disk.
 Status train(Session &session, const Dataset &dataset, const TrainingArguments &arguments,
              const std::string &tokenizerFile, const std::atomic<bool> &stop, const Log &log);
 
@@ -26,7 +30,8 @@ struct Evaluation {
   int64_t labels = 0;
 };
 
-/// The loss of every record of `dataset` once, in batches of the plan's size.
+/// The loss of every record of `dataset` once, in batches of the plan's size; the same on all
+/// ranks.
 Result<Evaluation> evaluate(Session &session, const Dataset &dataset);
 
 } // namespace switchyard

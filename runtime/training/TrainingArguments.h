@@ -22,8 +22,9 @@ struct TrainingArguments {
   std::string outputDir;
   std::string tokenizer;            // empty: tokenizer.model in the model's folder
   std::string resumeFromCheckpoint; // latest, a folder, or empty
-  int64_t ranks = 1;
-  int64_t threads = 0; // 0: one for each core
+  int64_t ranks = 0;                // 0: as many as mpirun started, else 1
+  int64_t threads = 0;              // of a rank; 0: the host's cores over its ranks
+  double commTimeout = 600;         // seconds that ranks wait for one that does not come
 
   int64_t maxSteps = -1; // above 0 it overrides numTrainEpochs
   double numTrainEpochs = 3;
@@ -52,6 +53,7 @@ struct TrainingArguments {
   std::optional<std::string> recompute;
   std::optional<std::string> coalesce;
   std::optional<bool> syncEachBatch;
+  std::optional<double> tokenExchangeSlotFactor;
   std::optional<std::string> lossNormalization;
   std::optional<std::string> weightDecayScope;
   std::optional<double> routerAuxLossCoef;

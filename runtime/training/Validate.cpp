@@ -1,5 +1,6 @@
 #include "runtime/training/Validate.h"
 
+#include "runtime/checkpoint/GatherState.h"
 #include "runtime/core/Floats.h"
 #include "runtime/plan/Layout.h"
 
@@ -70,14 +71,16 @@ private:
   void reportLogits();
   void report(const char *title, const char *what, std::vector<Row> &rows, double bound);
   Status verdict() const;
-  Result<std::vector<float>> stateValues(size_t state, int64_t begin, int64_t end);
+  Result<std::vector<float>> stateValues(size_t state, const SourceSlice &slice);
   static Result<std::vector<float>> fileValues(const std::string &path, const TensorEntry &entry,
                                                Result<std::span<const std::byte>> bytes);
   Result<std::vector<float>> goldenGradient(const SourceSlice &slice);
 
+  /// Rank 0 has what is compared, and says so.
   template <typename... Args>
   void print(fmt::format_string<Args...> format, Args &&...args) {
-    fmt::print(options_.output, format, std::forward<Args>(args)...);
+    if (session_.isLeader())
+      fmt::print(options_.output, format, std::forward<Args>(args)...);
   }
 
   Session &session_;
@@ -121,12 +124,19 @@ void Validation::compareStep(int64_t step, const StepSums &sums, double gradNorm
         theirs.gradNorm, norm, good ? "" : "  off");
 }
 
-Result<std::vector<float>> Validation::stateValues(size_t state, int64_t begin, int64_t end) {
+/// Collective; on other ranks than 0 there are zeros.
+Result<std::vector<float>> Validation::stateValues(size_t state, const SourceSlice &slice) {
+  constexpr int64_t kChunk = int64_t{1} << 22; // elements
   const State &description = session_.plan().states[state];
   int64_t width = kernels::byteSize(description.dtype);
-  std::vector<std::byte> raw((end - begin) * width);
-  SY_RETURN_IF_ERROR(session_.executor().readState(state, begin * width, raw));
-  std::vector<float> values(end - begin);
+  std::vector<std::byte> raw((slice.end - slice.begin) * width);
+  for (int64_t begin = slice.begin; begin < slice.end; begin += kChunk) {
+    int64_t end = std::min(begin + kChunk, slice.end);
+    SY_RETURN_IF_ERROR(
+        gatherState(session_.executor(), session_.agreement().communicator(), state, begin, end,
+                    std::span(raw).subspan((begin - slice.begin) * width, (end - begin) * width)));
+  }
+  std::vector<float> values(slice.end - slice.begin);
   convertFloats(description.dtype == DType::BF16 ? FloatFormat::BF16 : FloatFormat::F32, raw,
                 FloatFormat::F32, std::as_writable_bytes(std::span(values)));
   return values;
@@ -156,8 +166,9 @@ Result<std::vector<float>> Validation::goldenGradient(const SourceSlice &slice) 
   return fileValues(file.path(), *entry, file.bytes(*entry));
 }
 
-/// The golden's gradients are by transformers' module parameters: a whole state where it has a
-/// module's name, else the tensors it is made of.
+/// Every rank reads the files, so that all find the same faults in them, but rank 0 alone has
+/// numbers of the model to compare. The golden's gradients are by transformers' module parameters:
+/// a whole state where it has a module's name, else the tensors it is made of.
 Status Validation::compareGradients() {
   const std::vector<State> &states = session_.plan().states;
   for (size_t index = 0; index < states.size(); ++index) {
@@ -169,7 +180,7 @@ Status Validation::compareGradients() {
     if (!parameter.moduleName.empty())
       slices = {{parameter.moduleName, parameter.shape, 0, slices.back().end}};
     for (const SourceSlice &slice : slices) {
-      SY_ASSIGN_OR_RETURN(std::vector<float> ours, stateValues(index, slice.begin, slice.end));
+      SY_ASSIGN_OR_RETURN(std::vector<float> ours, stateValues(index, slice));
       SY_ASSIGN_OR_RETURN(std::vector<float> theirs, goldenGradient(slice));
       RelativeNorm norm;
       for (size_t i = 0; i < ours.size(); ++i)
@@ -231,7 +242,7 @@ Status Validation::compareChanges() {
                           fileValues(initial_.folder(), *before, initial_.bytes(*before)));
       SY_ASSIGN_OR_RETURN(std::vector<float> theirs,
                           fileValues(golden_.final.folder(), *after, golden_.final.bytes(*after)));
-      SY_ASSIGN_OR_RETURN(std::vector<float> ours, stateValues(index, slice.begin, slice.end));
+      SY_ASSIGN_OR_RETURN(std::vector<float> ours, stateValues(index, slice));
       RelativeNorm norm;
       for (size_t i = 0; i < ours.size(); ++i)
         norm.add(double(ours[i]) - start[i], double(theirs[i]) - start[i]);
@@ -262,14 +273,16 @@ void Validation::report(const char *title, const char *what, std::vector<Row> &r
 }
 
 Status Validation::runStep(int64_t step, PassFiller &filler) {
+  Agreement &agreement = session_.agreement();
   StepBatches batches;
   golden_.batches.get(step, batches);
-  SY_RETURN_IF_ERROR(filler.setStep(batches).within(golden_.folder));
+  SY_RETURN_IF_ERROR(agreement.agree(filler.setStep(batches).within(golden_.folder)));
   if (step == 0)
-    SY_RETURN_IF_ERROR(compareLogits(filler, batches.microBatch(0)[0].numTokens()));
+    SY_RETURN_IF_ERROR(
+        agreement.agree(compareLogits(filler, batches.microBatch(0)[0].numTokens())));
   SY_ASSIGN_OR_RETURN(const StepSums *sums, session_.accumulate(filler));
   if (step == 0)
-    SY_RETURN_IF_ERROR(compareGradients());
+    SY_RETURN_IF_ERROR(agreement.agree(compareGradients()));
   UpdateScalars scalars = golden_.scalars;
   scalars.step = step + 1;
   if (options_.learningRate)
@@ -288,8 +301,9 @@ Status Validation::verdict() const {
 }
 
 Status Validation::run() {
+  Agreement &agreement = session_.agreement();
   SY_ASSIGN_OR_RETURN(PassFiller filler,
-                      PassFiller::create(session_.passLimits(), session_.lossNormalization(), 1));
+                      agreement.agree(session_.createFiller(session_.lossNormalization())));
   print("{:>4}  {:^30}  {:^28}  {:>21}\n", "", "loss", "aux loss", "gradient norm");
   print("{:>4}  {:>10} {:>10} {:>8}  {:>9} {:>9} {:>8}  {:>9} {:>9} {:>8}\n", "step", "ours",
         "theirs", "differs", "ours", "theirs", "differs", "ours", "theirs", "relative");
@@ -297,11 +311,11 @@ Status Validation::run() {
     SY_RETURN_IF_ERROR(runStep(step, filler));
   reportLogits();
   report("gradients of step 0", "gradient", gradients_, tolerances_.gradient);
-  SY_RETURN_IF_ERROR(compareChanges());
+  SY_RETURN_IF_ERROR(agreement.agree(compareChanges()));
   report("final changes", "final change", changes_, tolerances_.change);
   if (numFaults_ == 0)
     print("\nwithin tolerance: {} steps of {}\n", golden_.steps.size(), golden_.folder);
-  return verdict();
+  return agreement.agree(session_.isLeader() ? verdict() : Status());
 }
 
 } // namespace

@@ -18,6 +18,9 @@ struct ValidateOptions {
 /// `session` holds the parameters of `initial`, the checkpoint that the golden started from. Prints
 /// the comparison, worst first. Failed, naming what is off, unless everything is within tolerance
 /// (for float32 plans; the figures are in Validate.cpp).
+///
+/// With many ranks all of them call it alike: a step's micro-batches are dealt to them, rank 0
+/// gathers what it compares and prints, and all have the same result.
 Status validate(Session &session, const Golden &golden, const Checkpoint &initial,
                 const ValidateOptions &options);
 

@@ -6,6 +6,8 @@
 namespace switchyard {
 
 static int report(const std::string &name, const Status &status) {
+  if (status.message().empty()) // another process says it
+    return static_cast<int>(status.code());
   std::string line = status.message();
   std::ranges::replace(line, '\n', ' ');
   std::cerr << name << ": error: " << line << "\n";

@@ -12,7 +12,8 @@
 namespace switchyard {
 
 /// Parses the command line and runs `body`. Returns the exit code: 0, or that of the Status (2 for
-/// wrong flags), whose message is printed as one line, "NAME: error: ...". --help prints and is 0.
+/// wrong flags), whose message, if it has one, is printed as one line, "NAME: error: ...". --help
+/// prints and is 0.
 int runCommand(const std::string &name, CLI::App &app, int argc, char **argv,
                const std::function<Status()> &body);
 

@@ -13,6 +13,7 @@
 #include "mlir/Pass/PassManager.h"
 
 #include <iostream>
+#include <numeric>
 
 using namespace mlir;
 
@@ -73,6 +74,16 @@ Status runStages(ModuleOp module, const CompileArguments &arguments,
   return {};
 }
 
+/// The mesh of as many ranks as the arguments say: as many as possible of them divide the experts.
+std::string defaultMesh(ModuleOp module, int64_t ranks) {
+  if (ranks == 1)
+    return "";
+  auto model = module->getAttrOfType<DictionaryAttr>(moe::kModelAttr);
+  const int64_t experts = model.getAs<IntegerAttr>("num_experts").getInt();
+  const int64_t ep = std::gcd(ranks, experts);
+  return "fsdp=" + std::to_string(ranks / ep) + ",ep=" + std::to_string(ep);
+}
+
 void printSummary(const Plan &plan, const CompileArguments &arguments) {
   std::cout << arguments.output << ": " << plan.training.modelType << ", "
             << plan.training.precision << ", ";
@@ -119,6 +130,8 @@ Status compileModel(const CompileArguments &arguments) {
   if (arguments.emit == "moe")
     return writeModule(*module, textOutput);
 
+  if (arguments.mesh.empty())
+    options.mesh = defaultMesh(*module, arguments.ranks);
   SY_RETURN_IF_ERROR(runStages(*module, arguments, options));
   if (arguments.emit == "dist")
     return writeModule(*module, textOutput);

@@ -14,7 +14,9 @@ struct CompileArguments {
   std::string emit = "flatbuffer"; // moe, dist, plan, flatbuffer
   std::string printAfter;          // a stage, import, or ""
   std::string target = "cpu";
-  std::string mesh; // "fsdp=2,ep=4"; "": one rank
+  std::string mesh; // "fsdp=2,ep=4"; "": the default for `ranks`
+  int64_t ranks =
+      1; // where there is no mesh: ep is what divides them and the experts, fsdp the rest
   double slotFactor = 2.0;
   int64_t threads = 1;
   int64_t memory = 0; // bytes of a rank; 0: not given

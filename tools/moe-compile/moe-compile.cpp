@@ -51,10 +51,19 @@ int main(int argc, char **argv) {
                  "Memory that a rank may use, as 16GiB: a plan that needs more is refused. "
                  "Default: no refusal, and three quarters of this machine's for --coalesce auto")
       ->type_name("BYTES");
-  app.add_option("--mesh", arguments.mesh,
-                 "Ranks, as sizes of the axes dp (replicas), fsdp (parameters are divided) and ep "
-                 "(experts too), as fsdp=2,ep=4; default: one rank")
-      ->type_name("AXES");
+  CLI::Option *mesh =
+      app.add_option(
+             "--mesh", arguments.mesh,
+             "Ranks, as sizes of the axes dp (replicas), fsdp (parameters are divided) and ep "
+             "(experts too), as fsdp=2,ep=4; default: one rank")
+          ->type_name("AXES");
+  app.add_option("--ranks", arguments.ranks,
+                 "Ranks, with a mesh of their own: ep is the largest number that divides both them "
+                 "and the experts, fsdp the rest")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str()
+      ->type_name("N")
+      ->excludes(mesh);
   app.add_option("--token-exchange-slot-factor", arguments.slotFactor,
                  "Rows that a rank can receive in one round of a token exchange, as a multiple of "
                  "what even routing sends it; what is left takes further rounds")

@@ -10,14 +10,18 @@ namespace switchyard {
 /// Trains as `arguments` say, compiling a plan first where none is given. Nothing is written before
 /// everything is read. Then the first SIGINT or SIGTERM ends the run after the step at hand with a
 /// checkpoint; a second one ends it at once.
+///
+/// This and the next two run on many ranks: threads of this process, or the processes of mpirun.
 Status runTrain(const TrainingArguments &arguments);
 
 struct ValidateArguments {
   std::string golden;
   std::string model; // empty: the golden's folder
   std::string plan;  // empty: compile one
-  int64_t ranks = 1;
+  std::string mesh;  // of the one that is compiled; empty: the default for as many ranks
+  int64_t ranks = 0; // this and the next two as in TrainingArguments
   int64_t threads = 0;
+  double commTimeout = 600;
 };
 Status runValidate(const ValidateArguments &arguments);
 
@@ -26,7 +30,9 @@ struct EvaluateArguments {
   std::string model;
   std::string data;
   std::string tokenizer;
+  int64_t ranks = 0;
   int64_t threads = 0;
+  double commTimeout = 600;
 };
 Status runEvaluate(const EvaluateArguments &arguments);
 

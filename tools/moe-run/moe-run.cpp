@@ -27,6 +27,21 @@ void addTrainFlags(CLI::App &command, std::string &config, GivenArguments &given
   }
 }
 
+/// The flags of commands that run on many ranks.
+template <typename Arguments>
+void addRankFlags(CLI::App &command, Arguments &arguments) {
+  command.add_option("--ranks", arguments.ranks, "Number of ranks; 0: mpirun's, else 1")
+      ->check(CLI::Range(0, 1024));
+  command
+      .add_option("--threads", arguments.threads,
+                  "Worker threads of a rank; 0: the host's cores over its ranks")
+      ->check(CLI::Range(0, 1024));
+  command
+      .add_option("--comm-timeout", arguments.commTimeout,
+                  "Seconds that ranks wait for one that does not come")
+      ->check(CLI::Range(0.01, 1e7));
+}
+
 /// Refuses words that CLI11 knows no flag for, with the flag that was perhaps meant.
 Status checkRemaining(const std::vector<std::string> &words) {
   for (const std::string &word : words)
@@ -70,10 +85,9 @@ int main(int argc, char **argv) {
                               "Checkpoint folder (default: the golden's)");
   validateCommand->add_option("--plan", validateArguments.plan,
                               "The plan (default: one is compiled)");
-  validateCommand->add_option("--ranks", validateArguments.ranks, "Number of ranks");
-  validateCommand
-      ->add_option("--threads", validateArguments.threads, "Worker threads; 0: one for each core")
-      ->check(CLI::Range(0, 1024));
+  validateCommand->add_option("--mesh", validateArguments.mesh,
+                              "Mesh of the plan that is compiled: fsdp=2,ep=4");
+  addRankFlags(*validateCommand, validateArguments);
 
   CLI::App *evalCommand = app.add_subcommand("eval", "Print the loss of Alpaca records");
   EvaluateArguments evaluateArguments;
@@ -82,9 +96,7 @@ int main(int argc, char **argv) {
   evalCommand->add_option("--data", evaluateArguments.data, "Alpaca records")->required();
   evalCommand->add_option("--tokenizer", evaluateArguments.tokenizer,
                           "SentencePiece model (default: the model's tokenizer.model)");
-  evalCommand
-      ->add_option("--threads", evaluateArguments.threads, "Worker threads; 0: one for each core")
-      ->check(CLI::Range(0, 1024));
+  addRankFlags(*evalCommand, evaluateArguments);
 
   CLI::App *exportCommand =
       app.add_subcommand("export", "Write a Hugging Face folder from a checkpoint");

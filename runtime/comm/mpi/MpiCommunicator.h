@@ -19,6 +19,7 @@ bool hasMpi();
 struct MpiPlace {
   int rank = 0;
   int size = 1;
+  int sizeOfHost = 1; // the ranks on this host
 };
 
 /// Read from the launcher's environment, without starting MPI; nothing if there is no launcher.

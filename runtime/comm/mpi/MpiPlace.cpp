@@ -1,5 +1,6 @@
 #include "runtime/comm/mpi/MpiCommunicator.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
@@ -22,13 +23,14 @@ std::optional<int> integerOf(const char *variable) {
 
 std::optional<MpiPlace> mpiPlace() {
   // Open MPI's own; PMI is MPICH's and srun's.
-  constexpr const char *kVariables[][2] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
-                                           {"PMI_RANK", "PMI_SIZE"}};
-  for (const auto &[rankVariable, sizeVariable] : kVariables) {
+  constexpr const char *kVariables[][3] = {
+      {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"},
+      {"PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"}};
+  for (const auto &[rankVariable, sizeVariable, hostVariable] : kVariables) {
     std::optional<int> rank = integerOf(rankVariable);
     std::optional<int> size = integerOf(sizeVariable);
     if (rank && size && *rank >= 0 && *rank < *size)
-      return MpiPlace{*rank, *size};
+      return MpiPlace{*rank, *size, std::clamp(integerOf(hostVariable).value_or(*size), 1, *size)};
   }
   return std::nullopt;
 }

@@ -47,8 +47,8 @@ protected:
     folder_.write("model/config.json", R"({"model_type": "mixtral", "dtype": "float32"})");
     folder_.write("model/generation_config.json", "{}");
     folder_.write("spm.model", "pieces");
-    Status status =
-        saveTrainingCheckpoint(checkpoint_, *executor_, {3, 48}, model_, folder_.file("spm.model"));
+    Status status = saveTrainingCheckpoint(checkpoint_, *executor_, {3, 48}, model_,
+                                           folder_.file("spm.model"), alone_);
     ASSERT_TRUE(status.ok()) << status.message();
   }
 
@@ -82,6 +82,7 @@ protected:
   std::string model_ = folder_.file("model");
   std::string checkpoint_ = folder_.file("checkpoint-3");
   std::unique_ptr<Executor> executor_;
+  Agreement alone_;
 };
 
 TEST_F(TrainingCheckpointTest, HoldsAllThatARunNeeds) {
@@ -130,7 +131,7 @@ TEST_F(TrainingCheckpointTest, ExportsItsParameters) {
 }
 
 TEST_F(TrainingCheckpointTest, NeverWritesOverAnything) {
-  Status status = saveTrainingCheckpoint(checkpoint_, *executor_, {4, 64}, model_, "");
+  Status status = saveTrainingCheckpoint(checkpoint_, *executor_, {4, 64}, model_, "", alone_);
   EXPECT_EQ(status.code(), StatusCode::InvalidInput);
   EXPECT_THAT(status.message(), HasSubstr("checkpoint-3"));
   EXPECT_EQ(*getInteger(*readJson(folder_.file("checkpoint-3/checkpoint.json")), "step", 0, 10), 3);
@@ -141,14 +142,14 @@ TEST_F(TrainingCheckpointTest, NeverWritesOverAnything) {
 TEST_F(TrainingCheckpointTest, ASaveThatFailsLeavesNothing) {
   std::string target = folder_.file("checkpoint-4");
   std::set<std::string> before = namesIn(folder_.path());
-  Status status =
-      saveTrainingCheckpoint(target, *executor_, {4, 64}, model_, folder_.file("none.model"));
+  Status status = saveTrainingCheckpoint(target, *executor_, {4, 64}, model_,
+                                         folder_.file("none.model"), alone_);
   EXPECT_THAT(status.message(), HasSubstr("none.model: cannot be read: No such file"));
-  status = saveTrainingCheckpoint(target, *executor_, {4, 64}, folder_.path(), "");
+  status = saveTrainingCheckpoint(target, *executor_, {4, 64}, folder_.path(), "", alone_);
   EXPECT_THAT(status.message(), HasSubstr("/config.json: cannot be read: No such file"));
   EXPECT_EQ(namesIn(folder_.path()), before);
   status = saveTrainingCheckpoint(folder_.file("none/checkpoint-4"), *executor_, {4, 64}, model_,
-                                  folder_.file("spm.model"));
+                                  folder_.file("spm.model"), alone_);
   EXPECT_EQ(status.code(), StatusCode::Failed);
   EXPECT_THAT(status.message(), HasSubstr("none/checkpoint-4"));
 }

@@ -41,8 +41,9 @@ struct Steps {
 };
 
 PassFiller makeFiller(const PassLimits &limits, int64_t ranks = 1,
-                      LossNormalization normalization = LossNormalization::MicroBatch) {
-  Result<PassFiller> filler = PassFiller::create(limits, normalization, ranks);
+                      LossNormalization normalization = LossNormalization::MicroBatch,
+                      AuxLossScope auxLossScope = AuxLossScope::MicroBatch) {
+  Result<PassFiller> filler = PassFiller::create(limits, normalization, ranks, auxLossScope);
   EXPECT_TRUE(filler.ok());
   return *filler;
 }
@@ -311,6 +312,36 @@ TEST(Batches, RefusesLimitsBelowOne) {
     EXPECT_THAT(filler.status().message(), HasSubstr(std::string("a pass of ") + c.name));
   }
   EXPECT_FALSE(PassFiller::create({int64_t(1) << 31, 1, 1}, LossNormalization::Global, 1).ok());
+}
+
+// All ranks' tokens of a pass are one micro-batch to the aux loss, and each pass counts alike. The
+// loss does not know of it.
+TEST(Batches, APassIsOneMicroBatchToAnAuxLossOverPasses) {
+  Steps steps(Lengths{{10}, {20}, {30}, {40}, {50}});
+  for (LossNormalization normalization :
+       {LossNormalization::MicroBatch, LossNormalization::Global}) {
+    PassFiller apart = makeFiller({60, 6, 3}, 2, normalization);
+    PassFiller together = makeFiller({60, 6, 3}, 2, normalization, AuxLossScope::Pass);
+    ASSERT_TRUE(apart.setStep(steps.step).ok() && together.setStep(steps.step).ok());
+    // Rank 0 has passes of 10 + 30 and 50 tokens, rank 1 has one of 20 + 40.
+    ASSERT_EQ(together.numPasses(), 2);
+    for (int64_t rank = 0; rank < 2; ++rank)
+      for (int64_t pass = 0; pass < 2; ++pass) {
+        PassBatch batch, other;
+        together.fill(rank, pass, batch);
+        apart.fill(rank, pass, other);
+        EXPECT_THAT(head(batch.microBatchIds, batch.numTokens), Each(0));
+        EXPECT_THAT(batch.auxWeights, ElementsAre(0.5f, 0.0f, 0.0f)) << rank << ", " << pass;
+        EXPECT_EQ(batch.inputIds, other.inputIds);
+        EXPECT_EQ(batch.lossWeights, other.lossWeights);
+        EXPECT_EQ(batch.numMicroBatches, other.numMicroBatches);
+      }
+  }
+  PassBatch empty;
+  PassFiller filler = makeFiller({60, 6, 3}, 2, LossNormalization::Global, AuxLossScope::Pass);
+  ASSERT_TRUE(filler.setStep(StepBatches()).ok());
+  filler.fill(1, 0, empty);
+  EXPECT_THAT(empty.auxWeights, Each(0.0f));
 }
 
 } // namespace

@@ -64,7 +64,9 @@ TEST(TrainingArguments, MessagesNameFlagValueAndExpectation) {
             "--learning-rate is \"fast\", expected a number from 0 to 1000000");
   EXPECT_EQ(setError("max-steps", "1.5"),
             "--max-steps is \"1.5\", expected an integer from -1 to 9007199254740992");
-  EXPECT_EQ(setError("ranks", "0"), "--ranks is \"0\", expected an integer from 1 to 65536");
+  EXPECT_EQ(setError("ranks", "1025"), "--ranks is \"1025\", expected an integer from 0 to 1024");
+  EXPECT_EQ(setError("comm-timeout", "0"),
+            "--comm-timeout is \"0\", expected a number from 0.01 to 10000000");
   EXPECT_EQ(setError("num-train-epochs", "0"),
             "--num-train-epochs is \"0\", expected a number above 0, at most 1000000000");
   EXPECT_EQ(setError("lr-scheduler-type", "polynomial"),
