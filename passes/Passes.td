@@ -183,6 +183,33 @@ def Optimizer : Pass<"optimizer", "::mlir::ModuleOp"> {
       "::mlir::func::FuncDialect"];
 }
 
+def VerifyGradientReduction : Pass<"verify-gradient-reduction", "::mlir::ModuleOp"> {
+  let summary = "Prove that every gradient is summed exactly once over every axis of the mesh on which its tokens differ";
+  let description = [{
+    A dataflow over `@evaluate`, `@micro_step` and `@optimizer_step`, after the types of JAX's shard_map: along each axis of
+    the mesh, a value is the same on all ranks, a copy of one state, a rank's own, a part, or a share of a sum (the lattice
+    is in AxisKinds.h, the rules in AxisFlow.h, the rationale in dialects/dist/README.md). It follows that
+
+    - every parameter's gradient is summed once over every axis, by the `dist.reduce_scatter` or `dist.all_reduce` that its
+      state asks for, in `@micro_step` or at the head of `@optimizer_step`;
+    - the parts that are updated are the parts that were reduced, and copies of a state get the same update;
+    - the norm counts each part of each gradient once;
+    - a term of the loss that n ranks have alike is weighted 1/n;
+    - tokens that were sent are returned before they meet those that stayed, in the loops for rows that overflow as well.
+
+    Refused, by parameter, axis and op, is a module of which this does not follow. It stays as it is, and so does one
+    without `dist.mesh`.
+
+    ```mlir
+    %shard = moe.read @norm : tensor<128xf32>                                    // flat over "fsdp", copies over "dp"
+    %w = dist.all_gather %shard over ["fsdp"] : tensor<128xf32> -> tensor<64xf32>
+    %y = moe.rms_norm %x, %w eps 1.0e-05 : tensor<?x64xf32, #moe.rows<"T">>, tensor<64xf32>
+    // error: 'moe.rms_norm' op for @norm over "dp": uses @norm, of which the ranks hold copies, beside the input "x", which
+    // is each rank's own: nothing would sum its gradient; put dist.replicate over ["dp"] behind the moe.read
+    ```
+  }];
+}
+
 def ToPlan : Pass<"to-plan", "::mlir::ModuleOp"> {
   let summary = "Turn functions over tensors into programs of kernel launches over buffers";
   let description = [{

@@ -8,6 +8,7 @@ include "mlir/IR/OpBase.td"
 include "mlir/Interfaces/InferTypeOpInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 include "dialects/interfaces/DifferentiableOpInterface.td"
+include "dialects/interfaces/LinearOpInterface.td"
 
 def MoE_Dialect : Dialect {
   let name = "moe";

@@ -5,7 +5,7 @@
 include "dialects/moe/Attrs.td"
 
 def MoE_AddOp : MoE_DifferentiableOp<"add",
-    [Commutative, SameOperandsAndResultType]>
+    [Commutative, SameOperandsAndResultType, DeclareOpInterfaceMethods<LinearOpInterface>]>
     {
   let summary = "The sum of two tensors of one type.";
   let description = [{
@@ -26,7 +26,8 @@ def MoE_AddOp : MoE_DifferentiableOp<"add",
   let hasFolder = 1;
 }
 
-def MoE_ScaleOp : MoE_DifferentiableOp<"scale", [SameOperandsAndResultType]> {
+def MoE_ScaleOp : MoE_DifferentiableOp<"scale",
+    [SameOperandsAndResultType, DeclareOpInterfaceMethods<LinearOpInterface>]> {
   let summary = "A tensor times a constant.";
   let description = [{
     y = factor * x, elementwise, in float32 with one rounding.
@@ -66,7 +67,8 @@ def MoE_ConstantOp : MoE_DifferentiableOp<"constant", [ConstantLike]> {
   let hasFolder = 1;
 }
 
-def MoE_CastOp : MoE_DifferentiableOp<"cast", [MoE_AllShapesMatch<["x", "y"]>]> {
+def MoE_CastOp : MoE_DifferentiableOp<"cast",
+    [MoE_AllShapesMatch<["x", "y"]>, DeclareOpInterfaceMethods<LinearOpInterface>]> {
   let summary = "A tensor with elements of another type.";
   let description = [{
     y = x, elementwise, rounded to the nearest value of the element type of `y`, to even between two.
@@ -86,7 +88,7 @@ def MoE_CastOp : MoE_DifferentiableOp<"cast", [MoE_AllShapesMatch<["x", "y"]>]> 
   let hasFolder = 1;
 }
 
-def MoE_SumOp : MoE_DifferentiableOp<"sum"> {
+def MoE_SumOp : MoE_DifferentiableOp<"sum", [DeclareOpInterfaceMethods<LinearOpInterface>]> {
   let summary = "The sum of scalars.";
   let description = [{
     y = terms[0] + terms[1] + ..., in this order.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "dialects/interfaces/DifferentiableOpInterface.h"
+#include "dialects/interfaces/LinearOpInterface.h"
 #include "dialects/interfaces/ShardingAttrInterface.h"
 
 #include "mlir/Bytecode/BytecodeOpInterface.h"

@@ -8,7 +8,7 @@
 include "dialects/moe/Attrs.td"
 
 def MoE_AccumulateOp : MoE_KernelOp<"accumulate", [AllTypesMatch<["accumulator", "result"]>,
-    MoE_AllShapesMatch<["accumulator", "value"]>]> {
+    MoE_AllShapesMatch<["accumulator", "value"]>, DeclareOpInterfaceMethods<LinearOpInterface>]> {
   let summary = "Adds to a buffer of another width.";
   let description = [{
     accumulator' = cast(accumulator + value), elementwise: the sum in float32, one rounding to the

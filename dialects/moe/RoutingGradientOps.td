@@ -45,7 +45,8 @@ def MoE_RouterGradOp : MoE_KernelOp<"router_grad", [AllTypesMatch<["logits", "dl
   let hasVerifier = 1;
 }
 
-def MoE_LoadBalanceLossGradOp : MoE_KernelOp<"load_balance_loss_grad", [InferTypeOpAdaptor]> {
+def MoE_LoadBalanceLossGradOp : MoE_KernelOp<"load_balance_loss_grad",
+    [InferTypeOpAdaptor, DeclareOpInterfaceMethods<LinearOpInterface>]> {
   let summary = "Gradient of `moe.load_balance_loss` by the statistics.";
   let description = [{
     dstatistics[m, 1, e] = dloss * aux_weights[m] * E * f[m, e] / (L n_m) in the terms of

@@ -87,7 +87,8 @@ def MoE_ExpertsOp : MoE_Op<"experts",
   let hasVerifier = 1;
 }
 
-def MoE_LoadBalanceLossOp : MoE_DifferentiableOp<"load_balance_loss", [InferTypeOpAdaptor]> {
+def MoE_LoadBalanceLossOp : MoE_DifferentiableOp<"load_balance_loss",
+    [InferTypeOpAdaptor, DeclareOpInterfaceMethods<LinearOpInterface>]> {
   let summary = "The load-balancing loss over all layers' router statistics.";
   let description = [{
     Fedus et al. 2021, as transformers' load_balancing_loss_func. With L `statistics` [M, 2, E], n_m

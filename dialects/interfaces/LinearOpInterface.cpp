@@ -1,0 +1,3 @@
+#include "dialects/interfaces/LinearOpInterface.h"
+
+#include "dialects/interfaces/LinearOpInterface.cpp.inc"

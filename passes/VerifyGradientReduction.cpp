@@ -1,0 +1,246 @@
+// verify-gradient-reduction: proves that many ranks train what one would.
+//
+// What is proven, axis by axis of the mesh, with the lattice of AxisKinds.h and the rules of
+// AxisFlow.h, over @evaluate, @micro_step and @optimizer_step in this order:
+//
+//     1. Tokens, parts of states and copies of states meet only where that has a meaning.
+//     2. The loss of a rank is a term of the sum over all ranks that is trained: its own, or 1/n of
+//        what n ranks have alike.
+//     3. @micro_step adds to a gradient's state, along the axes that divide it, the part of a sum,
+//        and along the others a total; or its own terms, of which @optimizer_step, before anything
+//        else, makes the sum. A sum is made of terms only, and gives a total: it is made once.
+//     4. Whatever @optimizer_step writes to a state is the part that the state's sharding says, and
+//        the same for all of its copies.
+//
+// Induction over programs: states are as their shardings say when they are loaded (that is the
+// loader's contract), each program that finds them so leaves them so. Of a gradient's state the
+// content is what @micro_step wrote, over accumulators that start at zero: it is found by running
+// the rules with zero, and confirmed by running them with what was found.
+//
+// Taken for granted: that ops are functions of their operands, and that what `differentiate` built
+// is the derivative by a rank's copy (dialects/dist/README.md). Each op is visited at most twice.
+
+#include "passes/AxisFlow.h"
+#include "passes/Passes.h"
+#include "passes/Policy.h"
+
+using namespace mlir;
+
+namespace switchyard::passes {
+
+#define GEN_PASS_DEF_VERIFYGRADIENTREDUCTION
+#include "passes/Passes.h.inc"
+
+namespace {
+
+class Proof {
+public:
+  Proof(ModuleOp module, dist::MeshAttr mesh) : module_(module), symbols_(module), mesh_(mesh) {}
+
+  LogicalResult run() {
+    auto evaluate = symbols_.lookup<func::FuncOp>(kEvaluate);
+    auto microStep = symbols_.lookup<func::FuncOp>(kMicroStep);
+    auto optimizerStep = symbols_.lookup<func::FuncOp>(kOptimizerStep);
+    if (evaluate && failed(runTokens(evaluate)))
+      return failure();
+    if (microStep) {
+      if (failed(runTokens(microStep)) || failed(runTokens(microStep)) ||
+          failed(checkPending(optimizerStep)))
+        return failure();
+    }
+    return failure(optimizerStep && failed(runUpdate(optimizerStep)));
+  }
+
+private:
+  struct Gradient {
+    AxisKinds content;
+    moe::WriteOp write;
+  };
+
+  InFlightDiagnostic refuse(Operation *op, moe::StateOp state, dist::Axis axis) {
+    return op->emitOpError("for ")
+           << parameterName(state) << " over \"" << dist::stringifyAxis(axis) << "\": ";
+  }
+
+  AxisKinds read(moe::ReadOp op) {
+    auto state = symbols_.lookup<moe::StateOp>(op.getState());
+    AxisKinds kinds = kindsOfState(state, AxisKind::Held);
+    if (state.getKind() != moe::StateKind::Gradient)
+      return kinds;
+    auto gradient = gradients_.find(state);
+    AxisKinds content = gradient == gradients_.end() ? AxisKinds() : gradient->second.content;
+    for (dist::Axis axis : mesh_.getAxes())
+      if (!isPart(kinds[axis]) && !isAlike(content[axis]))
+        kinds[axis] = content[axis];
+    return kinds;
+  }
+
+  /// A program over tokens: its inputs are each rank's own.
+  LogicalResult runTokens(func::FuncOp program) {
+    auto readKinds = [&](moe::ReadOp op) { return read(op); };
+    auto checkValue = [&](Operation *op, const AxisKinds &kinds) {
+      return checkSink(op, kinds, /*accumulates=*/true);
+    };
+    AxisFlow flow(mesh_, readKinds, checkValue);
+    if (failed(flow.run(program, AxisKind::Own)))
+      return failure();
+    Operation *end = program.getBody().front().getTerminator();
+    for (unsigned i = 0; i < end->getNumOperands(); ++i) {
+      auto name = program.getResultAttrOfType<StringAttr>(i, kNameAttr);
+      if (!name || name != "loss")
+        continue;
+      for (dist::Axis axis : mesh_.getAxes())
+        if (AxisKind kind = flow.kindsOf(end->getOperand(i))[axis];
+            kind != AxisKind::Zero && !isTerm(kind))
+          return program.emitOpError("for the result \"loss\" over \"")
+                 << dist::stringifyAxis(axis) << "\": it is " << describe(kind)
+                 << ", but the loss that is trained is the sum over ranks, which counts it "
+                 << *mesh_.sizeOf(axis) << " times; weight it by 1/n for the n ranks (moe.scale)";
+    }
+    return success();
+  }
+
+  /// A program over states: its inputs are the host's numbers, the same for all ranks.
+  LogicalResult runUpdate(func::FuncOp program) {
+    auto readKinds = [&](moe::ReadOp op) { return read(op); };
+    auto checkValue = [&](Operation *op, const AxisKinds &kinds) {
+      return checkSink(op, kinds, /*accumulates=*/false);
+    };
+    AxisFlow flow(mesh_, readKinds, checkValue);
+    if (failed(flow.run(program, AxisKind::Same)))
+      return failure();
+    Operation *end = program.getBody().front().getTerminator();
+    for (unsigned i = 0; i < end->getNumOperands(); ++i)
+      for (dist::Axis axis : mesh_.getAxes()) {
+        AxisKind kind = flow.kindsOf(end->getOperand(i))[axis];
+        auto name = program.getResultAttrOfType<StringAttr>(i, kNameAttr);
+        if (kind != AxisKind::Zero && !isAlike(kind))
+          return program.emitOpError("for the result \"")
+                 << (name ? name.getValue() : StringRef("?")) << "\" over \""
+                 << dist::stringifyAxis(axis) << "\": it is " << describe(kind)
+                 << ", but ranks have to agree on it; sum what it is computed from over "
+                 << axesText(axis) << " (dist.all_reduce)";
+      }
+    return success();
+  }
+
+  /// A value reaches a state, or a gradient its end. Gradients accumulate ranks' own terms where
+  /// the program `accumulates`.
+  LogicalResult checkSink(Operation *op, const AxisKinds &kinds, bool accumulates) {
+    auto write = dyn_cast<moe::WriteOp>(op);
+    auto state = symbols_.lookup<moe::StateOp>(write ? write.getState()
+                                                     : cast<moe::GradientOp>(op).getParameter());
+    accumulates &= write && state.getKind() == moe::StateKind::Gradient;
+    AxisKinds expected = kindsOfState(state, AxisKind::Same);
+    for (dist::Axis axis : mesh_.getAxes())
+      if (failed(checkSinkOver(axis, op, state, kinds, expected[axis], accumulates)))
+        return failure();
+    return accumulates ? record(state, {kinds, write}) : success();
+  }
+
+  LogicalResult record(moe::StateOp state, Gradient gradient) {
+    auto [place, first] = gradients_.insert({state, gradient});
+    for (dist::Axis axis : mesh_.getAxes()) {
+      AxisKind before = place->second.content[axis], now = gradient.content[axis];
+      if (!first && before != now && !(isAlike(before) && isAlike(now)))
+        return refuse(gradient.write, state, axis)
+               << "does not only add to @" << state.getSymName()
+               << ": over a state that is zero it "
+               << "stores what is " << describe(before) << ", then what is " << describe(now)
+               << "; add gradients by moe.accumulate";
+    }
+    return success();
+  }
+
+  LogicalResult checkSinkOver(dist::Axis axis, Operation *op, moe::StateOp state,
+                              const AxisKinds &kinds, AxisKind expected, bool accumulates) {
+    AxisKind kind = kinds[axis];
+    if (kinds.chosen & (1u << static_cast<unsigned>(axis)))
+      return refuse(op, state, axis)
+             << "takes what was gathered, or is the maximum over ranks, for a sum over ranks; use "
+                "dist.all_reduce with a sum, or dist.reduce_scatter";
+    if (kind == expected || kind == AxisKind::Zero || (isAlike(kind) && isAlike(expected)) ||
+        (kind == AxisKind::Own && accumulates && !isPart(expected)))
+      return success();
+    InFlightDiagnostic diagnostic = refuse(op, state, axis);
+    if (isPart(expected) && isPart(kind))
+      return diagnostic << "stores what is " << describe(kind) << " in @" << state.getSymName()
+                        << ", which is " << describe(expected) << "; divide both alike";
+    if (isPart(expected) && isAlike(kind))
+      return diagnostic << "stores what is the same on all ranks in @" << state.getSymName()
+                        << ", of which each rank holds another part; scatter it "
+                           "(dist.reduce_scatter)";
+    if (isPart(kind))
+      return diagnostic << "stores a part in @" << state.getSymName()
+                        << ", of which the ranks hold copies; gather it (dist.all_gather), or "
+                           "divide the state";
+    if (kind == AxisKind::Share)
+      return diagnostic << "stores a share that waits to be summed in @" << state.getSymName()
+                        << "; sum it first (dist.all_reduce)";
+    if (isPart(expected))
+      return diagnostic << "stores each rank's own value in @" << state.getSymName()
+                        << ", of which each rank holds a part: the sum over " << axesText(axis)
+                        << " is missing; make it (dist.reduce_scatter)";
+    if (isa<moe::GradientOp>(op))
+      return diagnostic << "the gradient is each rank's own: its sum over " << axesText(axis)
+                        << " is missing; make it (dist.all_reduce)";
+    return diagnostic << "stores each rank's own value in @" << state.getSymName()
+                      << ", of which the ranks hold copies: these would differ; sum it over "
+                      << axesText(axis) << " first (dist.all_reduce)";
+  }
+
+  /// Whether all that `value` goes into are sums over `axis`, perhaps behind other sums or
+  /// additions.
+  bool isSummedFirst(Value value, dist::Axis axis) {
+    return llvm::all_of(value.getUsers(), [&](Operation *user) {
+      auto collective = dyn_cast<dist::CollectiveOpInterface>(user);
+      auto reduce = dyn_cast<dist::AllReduceOp>(user);
+      bool sums = isa<dist::ReduceScatterOp>(user) ||
+                  (reduce && reduce.getReduction() == dist::Reduction::Sum);
+      if (sums && collective.getAxes().contains(axis))
+        return true;
+      return (sums || isa<LinearOpInterface>(user)) && user->getNumResults() == 1 &&
+             isSummedFirst(user->getResult(0), axis);
+    });
+  }
+
+  /// Each gradient of which @micro_step leaves ranks' own terms is summed by @optimizer_step.
+  LogicalResult checkPending(func::FuncOp optimizerStep) {
+    llvm::DenseMap<Operation *, SmallVector<moe::ReadOp>> reads;
+    if (optimizerStep)
+      for (auto read : optimizerStep.getOps<moe::ReadOp>())
+        reads[symbols_.lookup(read.getState())].push_back(read);
+    for (auto &[state, gradient] : gradients_)
+      for (dist::Axis axis : mesh_.getAxes()) {
+        ArrayRef<moe::ReadOp> found = reads[state];
+        if (gradient.content[axis] != AxisKind::Own ||
+            (!found.empty() && llvm::all_of(found, [&](moe::ReadOp read) {
+              return isSummedFirst(read.getResult(), axis);
+            })))
+          continue;
+        return refuse(gradient.write, cast<moe::StateOp>(state), axis)
+               << "the gradient added to @" << gradient.write.getState()
+               << " is each rank's own, and its sum over " << axesText(axis)
+               << " is missing, here and at the head of @optimizer_step; make it "
+                  "(dist.all_reduce, dist.reduce_scatter)";
+      }
+    return success();
+  }
+
+  ModuleOp module_;
+  SymbolTable symbols_;
+  dist::MeshAttr mesh_;
+  llvm::MapVector<Operation *, Gradient> gradients_; // by state, once @micro_step wrote it
+};
+
+struct VerifyGradientReduction : impl::VerifyGradientReductionBase<VerifyGradientReduction> {
+  void runOnOperation() override {
+    markAllAnalysesPreserved();
+    dist::MeshOp mesh = dist::lookupMesh(getOperation());
+    if (mesh && failed(Proof(getOperation(), mesh.getMesh()).run()))
+      signalPassFailure();
+  }
+};
+
+} // namespace
+} // namespace switchyard::passes
