@@ -89,8 +89,6 @@ void AxisFlow::set(Operation *op, const AxisKinds &kinds) {
 
 AxisFlow::Result AxisFlow::gather(dist::AllGatherOp op, dist::Axis axis) {
   AxisKind kind = kindsOf(op.getX())[axis];
-  bool fitsFlat =
-      isFlatShard(op.getX().getType(), op.getY().getType(), *mesh_.groupSize(op.getAxesAttr()));
   if (kind == AxisKind::Zero)
     return AxisKind::Zero;
   if (isAlike(kind))
@@ -99,9 +97,6 @@ AxisFlow::Result AxisFlow::gather(dist::AllGatherOp op, dist::Axis axis) {
                                "drop the gather, or divide the state";
   if (kind == AxisKind::Share)
     return refuse(op, axis) << "gathers shares that wait to be summed; use dist.all_reduce";
-  if (kind == AxisKind::Flat && !fitsFlat)
-    return refuse(op, axis) << "puts flat parts one above the other, as if cut along dimension 0; "
-                               "gather to the type before the cut";
   return AxisKind::Same;
 }
 
