@@ -75,8 +75,8 @@ LogicalResult AxisFlow::visit(Operation *op) {
       });
 }
 
-void AxisFlow::set(Operation *op, const AxisKinds &kinds) {
-  for (Value result : op->getResults()) {
+void AxisFlow::set(ValueRange results, const AxisKinds &kinds) {
+  for (Value result : results) {
     AxisKinds &entry = kinds_[result] = kinds;
     auto tensor = dyn_cast<RankedTensorType>(result.getType());
     if (!tensor || tensor.getRank() > 0)
@@ -110,7 +110,7 @@ LogicalResult AxisFlow::visitGather(dist::AllGatherOp op) {
       return failure();
     kinds[axis] = *kind;
   }
-  return set(op, kinds), success();
+  return set(op->getResults(), kinds), success();
 }
 
 AxisFlow::Result AxisFlow::makeSum(Operation *op, dist::Axis axis, AxisKind kind, AxisKind sum) {
@@ -143,7 +143,7 @@ LogicalResult AxisFlow::visitReduceScatter(dist::ReduceScatterOp op) {
       return failure();
     kinds[axis] = *kind;
   }
-  return set(op, kinds), success();
+  return set(op->getResults(), kinds), success();
 }
 
 LogicalResult AxisFlow::visitAllReduce(dist::AllReduceOp op) {
@@ -166,7 +166,7 @@ LogicalResult AxisFlow::visitAllReduce(dist::AllReduceOp op) {
       kinds[axis] = AxisKind::Same;
     }
   }
-  return set(op, kinds), success();
+  return set(op->getResults(), kinds), success();
 }
 
 LogicalResult AxisFlow::visitReplicate(dist::ReplicateOp op) {
@@ -182,7 +182,7 @@ LogicalResult AxisFlow::visitReplicate(dist::ReplicateOp op) {
                               << "; gather a part, and replicate over the other axes";
     kinds[axis] = AxisKind::Same;
   }
-  return set(op, kinds), success();
+  return set(op->getResults(), kinds), success();
 }
 
 LogicalResult AxisFlow::checkCounts(Operation *op, Value counts, dist::Axis axis) {
@@ -216,7 +216,7 @@ LogicalResult AxisFlow::visitExchange(dist::TokenExchangeOp op) {
       return failure();
     kinds[axis] = AxisKind::Slice;
   }
-  return set(op, kinds), success();
+  return set(op->getResults(), kinds), success();
 }
 
 LogicalResult AxisFlow::visitReturn(dist::TokenReturnOp op) {
@@ -241,7 +241,7 @@ LogicalResult AxisFlow::visitReturn(dist::TokenReturnOp op) {
                               << "; return into zeros or rows of this rank";
     kinds[axis] = AxisKind::Own;
   }
-  return set(op, kinds), success();
+  return set(op->getResults(), kinds), success();
 }
 
 LogicalResult AxisFlow::visitRounds(dist::RoundsOp op) {
@@ -291,48 +291,49 @@ void AxisFlow::share(moe::ScaleOp op, AxisKinds &kinds) const {
 }
 
 LogicalResult AxisFlow::visitLinear(Operation *op, OperandRange terms) {
-  AxisKinds kinds;
+  SmallVector<Value> factors;
+  for (OpOperand &operand : op->getOpOperands())
+    if (operand.getOperandNumber() - terms.getBeginOperandIndex() >= terms.size())
+      factors.push_back(operand.get());
+  AxisKinds kinds, others;
   for (Value term : terms)
     kinds.chosen |= kindsOf(term).chosen;
   for (dist::Axis axis : mesh_.getAxes()) {
-    Result sum = meetTerms(op, terms, axis);
-    if (failed(sum))
+    Result sum = meetTerms(op, terms, axis), other = meet(op, factors, axis);
+    if (failed(sum) || failed(other))
       return failure();
     kinds[axis] = *sum;
-    SmallVector<Value> factors;
-    for (OpOperand &operand : op->getOpOperands())
-      if (operand.getOperandNumber() - terms.getBeginOperandIndex() >= terms.size())
-        factors.push_back(operand.get());
+    others[axis] = *other;
     if (factors.empty())
       continue;
     // A sum of shares may be made behind the op if all ranks multiply theirs by the same.
-    if (*sum != AxisKind::Share)
-      factors.append(terms.begin(), terms.end());
-    Result product = meet(op, factors, axis);
+    if (*sum == AxisKind::Share && !isAlike(*other))
+      return refuse(op, axis) << "multiplies a share that waits to be summed by what is "
+                              << describe(*other) << "; sum it first (dist.all_reduce)";
+    if (*sum == AxisKind::Share)
+      continue;
+    Result product = meet(op, op->getOperands(), axis);
     if (failed(product))
       return failure();
-    if (*sum != AxisKind::Share)
-      kinds[axis] = *product;
-    else if (!isAlike(*product))
-      return refuse(op, axis) << "multiplies a share that waits to be summed by what is "
-                              << describe(*product) << "; sum it first (dist.all_reduce)";
+    kinds[axis] = *product;
   }
   if (auto scale = dyn_cast<moe::ScaleOp>(op))
     share(scale, kinds);
-  return set(op, kinds), success();
+  set(op->getResults().drop_front(), others);
+  return set(op->getResults().front(), kinds), success();
 }
 
 LogicalResult AxisFlow::visitOther(Operation *op) {
   AxisKinds kinds(isZero(op) ? AxisKind::Zero : AxisKind::Same);
   if (op->getNumOperands() == 0)
-    return set(op, kinds), success();
+    return set(op->getResults(), kinds), success();
   for (dist::Axis axis : mesh_.getAxes()) {
     Result kind = meet(op, op->getOperands(), axis);
     if (failed(kind))
       return failure();
     kinds[axis] = *kind;
   }
-  return set(op, kinds), success();
+  return set(op->getResults(), kinds), success();
 }
 
 AxisFlow::Result AxisFlow::meet(Operation *op, ValueRange values, dist::Axis axis) {

@@ -76,7 +76,7 @@ private:
   mlir::InFlightDiagnostic refuseHeldBeside(mlir::Operation *op, dist::Axis axis, mlir::Value held,
                                             mlir::Value other) const;
   void share(moe::ScaleOp op, AxisKinds &kinds) const;
-  void set(mlir::Operation *op, const AxisKinds &kinds);
+  void set(mlir::ValueRange results, const AxisKinds &kinds);
   mlir::InFlightDiagnostic refuse(mlir::Operation *op, dist::Axis axis) const;
 
   dist::MeshAttr mesh_;

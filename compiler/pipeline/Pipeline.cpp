@@ -80,6 +80,8 @@ void addStage(OpPassManager &manager, StringRef stage, const PipelineOptions &op
   } else if (stage == "canonicalize") {
     manager.addPass(createCanonicalizerPass());
     manager.addPass(createCSEPass());
+  } else if (stage == "verify-gradient-reduction") {
+    manager.addPass(passes::createVerifyGradientReduction());
   } else if (stage == "to-plan") {
     manager.addPass(passes::createToPlan({.threads = static_cast<int32_t>(options.threads)}));
   } else if (stage == "assign-addresses") {

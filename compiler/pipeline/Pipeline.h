@@ -19,12 +19,13 @@ int64_t usableMemory();
 /// In this order. A stage is the pass of its name, but for `canonicalize`, which is canonicalize
 /// and cse. (`import`, before them, is importModel().)
 inline constexpr llvm::StringLiteral kStages[] = {
-    "declare-mesh",     "insert-expert-sharding",
-    "insert-fsdp",      "insert-token-exchange",
-    "lower-experts",    "differentiate",
-    "accumulate",       "optimizer",
-    "canonicalize",     "to-plan",
-    "assign-addresses", "verify-memory",
+    "declare-mesh",  "insert-expert-sharding",
+    "insert-fsdp",   "insert-token-exchange",
+    "lower-experts", "differentiate",
+    "accumulate",    "optimizer",
+    "canonicalize",  "verify-gradient-reduction",
+    "to-plan",       "assign-addresses",
+    "verify-memory",
 };
 
 struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
