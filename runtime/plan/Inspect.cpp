@@ -1,6 +1,8 @@
 #include "runtime/plan/Inspect.h"
 
+#include "runtime/plan/InspectRanks.h"
 #include "runtime/plan/Layout.h"
+#include "runtime/plan/TextTable.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -10,62 +12,6 @@ namespace switchyard {
 namespace {
 
 constexpr size_t kColumns = 100;
-
-/// "12,345,678".
-std::string grouped(uint64_t number) {
-  std::string digits = std::to_string(number);
-  for (auto at = static_cast<int64_t>(digits.size()) - 3; at > 0; at -= 3)
-    digits.insert(static_cast<size_t>(at), ",");
-  return digits;
-}
-
-/// "14.2 M": three digits and a unit of thousands.
-std::string humanCount(uint64_t count) {
-  constexpr const char *kUnits[] = {"", " K", " M", " B", " T", " Q"};
-  auto value = static_cast<double>(count);
-  size_t unit = 0;
-  for (; value >= 999.5 && unit + 1 < std::size(kUnits); ++unit)
-    value /= 1000;
-  char text[32];
-  std::snprintf(text, sizeof text, "%.*f%s",
-                unit == 0 || value >= 99.95 ? 0
-                : value >= 9.995            ? 1
-                                            : 2,
-                value, kUnits[unit]);
-  return text;
-}
-
-/// Rows of cells, printed in columns that are as wide as their widest cell.
-class Table {
-public:
-  /// Which columns are numbers, set flush right.
-  explicit Table(std::vector<bool> right) : right_(std::move(right)), widths_(right_.size()) {}
-
-  void add(std::vector<std::string> cells) {
-    for (size_t i = 0; i < cells.size(); ++i)
-      widths_[i] = std::max(widths_[i], cells[i].size());
-    rows_.push_back(std::move(cells));
-  }
-
-  std::string text() const {
-    std::string result;
-    for (const auto &cells : rows_) {
-      std::string line;
-      for (size_t i = 0; i < cells.size(); ++i) {
-        std::string padding(widths_[i] - cells[i].size(), ' ');
-        line += "  " + (right_[i] ? padding + cells[i] : cells[i] + padding);
-      }
-      line.erase(line.find_last_not_of(' ') + 1);
-      result += line + "\n";
-    }
-    return result;
-  }
-
-private:
-  std::vector<bool> right_;
-  std::vector<size_t> widths_;
-  std::vector<std::vector<std::string>> rows_;
-};
 
 /// `items` separated by ", ", in lines of at most kColumns, the first after `head`, the others
 /// indented as far.
@@ -102,15 +48,18 @@ void appendSource(const Source &source, const std::string &before, const std::st
                  i + 1 == source.children.size() ? ")" + after : "", pieces);
 }
 
-std::string plural(int64_t count, const std::string &thing) {
-  return std::to_string(count) + " " + thing + (count == 1 ? "" : "s");
-}
-
 std::string shapeOf(const State &state) {
   std::string text;
   for (int64_t extent : state.shape)
     text += (text.empty() ? "" : " x ") + std::to_string(extent);
   return text.empty() ? "scalar" : text;
+}
+
+/// "0.001", "2".
+std::string shortNumber(double number) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", number);
+  return text;
 }
 
 std::string headText(const Plan &plan) {
@@ -132,16 +81,17 @@ std::string headText(const Plan &plan) {
   table.add({"fingerprint", plan.modelFingerprint});
   table.add({"compiler", plan.compilerVersion});
   table.add({"target", target + ", " + plural(plan.mesh.numRanks(), "rank")});
+  if (plan.mesh.numRanks() > 1)
+    table.add({"mesh", text(plan.mesh)});
   table.add({"precision", training.precision});
   table.add({"batch", std::to_string(training.perDeviceTrainBatchSize) + " x " +
                           std::to_string(training.gradientAccumulationSteps) +
                           " micro-batches, up to " + std::to_string(training.maxSeqLength) +
                           " tokens each" + (training.packing ? ", packed" : "")});
-  char coefficient[32];
-  std::snprintf(coefficient, sizeof coefficient, "%g", training.auxLossCoef);
-  table.add({"loss", training.lossNormalization + " normalization" +
-                         (training.auxLossCoef > 0 ? ", aux loss x " + std::string(coefficient)
-                                                   : ", no aux loss")});
+  table.add(
+      {"loss", training.lossNormalization + " normalization" +
+                   (training.auxLossCoef > 0 ? ", aux loss x " + shortNumber(training.auxLossCoef)
+                                             : ", no aux loss")});
   table.add({"weight decay",
              training.weightDecayScope == "hf" ? "hf (no norms, no biases)" : "all parameters"});
   return "Plan\n" + table.text();
@@ -153,14 +103,16 @@ std::string symbolText(const Plan &plan) {
     table.add({symbol.name, "<= " + std::to_string(symbol.bound),
                symbol.name == "T"   ? "tokens of a pass"
                : symbol.name == "S" ? "segments of a pass"
-                                    : "micro-batches of a pass"});
+               : symbol.name == "M" ? "micro-batches of a pass"
+                                    : "rows received at once, " + shortNumber(symbol.rowsPerToken) +
+                                          " for each token"});
   return "Symbols\n" + table.text();
 }
 
 std::string memoryText(const Plan &plan) {
   uint64_t kinds[4] = {};
   for (const State &state : plan.states)
-    kinds[static_cast<size_t>(state.kind)] += bytesOf(state);
+    kinds[static_cast<size_t>(state.kind)] += localBytesOf(state, plan.mesh);
   Table table({false, true, true});
   for (int i = 0; i < kNumArenas; ++i) {
     table.add(
@@ -171,7 +123,8 @@ std::string memoryText(const Plan &plan) {
                    grouped(kinds[kind])});
   }
   table.add({"peak", humanBytes(plan.peakBytes), grouped(plan.peakBytes)});
-  return "Memory (bytes)\n" + table.text();
+  return (plan.mesh.numRanks() > 1 ? "Memory of each rank (bytes)\n" : "Memory (bytes)\n") +
+         table.text();
 }
 
 std::vector<std::string> portTexts(const Plan &plan, const Program &program,
@@ -205,19 +158,26 @@ std::string programText(const Plan &plan, const Program &program) {
 }
 
 std::string parameterText(const Plan &plan) {
-  Table table({false, false, false, true, false});
+  bool hasRanks = plan.mesh.numRanks() > 1;
+  Table table(hasRanks ? std::vector{false, false, false, true, true, false}
+                       : std::vector{false, false, false, true, false});
   std::vector<std::vector<std::string>> sources;
   for (const State &state : plan.states) {
     if (state.kind != StateKind::Parameter)
       continue;
-    table.add({state.name, std::string(kernels::name(state.dtype)), shapeOf(state),
-               humanBytes(bytesOf(state)), state.decay ? "decay" : ""});
+    std::vector<std::string> cells = {state.name, std::string(kernels::name(state.dtype)),
+                                      shapeOf(state), humanBytes(bytesOf(state))};
+    if (hasRanks)
+      cells.push_back(humanBytes(localBytesOf(state, plan.mesh)));
+    cells.emplace_back(state.decay ? "decay" : "");
+    table.add(std::move(cells));
     sources.emplace_back();
     if (state.source.kind != Source::Kind::Leaf || state.source.name != state.name)
       appendSource(state.source, "", "", sources.back());
   }
   // Each row, and under it the tensors it is made of where they are not of its name.
-  std::string rows = table.text(), result = "Parameters\n";
+  std::string rows = table.text(),
+              result = hasRanks ? "Parameters, whole and on a rank\n" : "Parameters\n";
   size_t at = 0;
   for (const auto &pieces : sources) {
     size_t end = rows.find('\n', at) + 1;
@@ -250,6 +210,8 @@ std::string inspect(const Plan &plan) {
   std::string text = headText(plan) + "\n" + symbolText(plan) + "\n" + memoryText(plan);
   for (const Program &program : plan.programs)
     text += "\n" + programText(plan, program);
+  if (plan.mesh.numRanks() > 1)
+    text += "\n" + communicationText(plan) + "\n" + workText(plan);
   return text + "\n" + parameterText(plan);
 }
 

@@ -6,6 +6,7 @@
 #include "tools/common/CommandLine.h"
 
 #include <iostream>
+#include <optional>
 
 using namespace switchyard;
 
@@ -21,14 +22,20 @@ int main(int argc, char **argv) {
   app.require_subcommand(1);
   std::string path;
   CLI::App *inspectCommand =
-      app.add_subcommand("inspect", "Print its target, memory, programs and parameters");
+      app.add_subcommand("inspect", "Print its target, memory, programs and parameters; with many "
+                                    "ranks, what they send and compute");
   CLI::App *verifyCommand =
       app.add_subcommand("verify", "Check that it is safe to execute, as moe-run does");
   for (CLI::App *command : {inspectCommand, verifyCommand})
     command->add_option("FILE", path, "The plan")->required();
+  std::optional<int64_t> rank;
+  inspectCommand->add_option("--rank", rank, "Print what this rank reads of the model's tensors");
   return runCommand("moe-plan", app, argc, argv, [&]() -> Status {
     SY_ASSIGN_OR_RETURN(Plan plan, loadVerified(path));
-    if (inspectCommand->parsed())
+    if (inspectCommand->parsed() && rank) {
+      SY_ASSIGN_OR_RETURN(std::string text, inspectRank(plan, *rank));
+      std::cout << text;
+    } else if (inspectCommand->parsed())
       std::cout << inspect(plan);
     else
       std::cout << path << ": valid: " << summary(plan) << "\n";

@@ -1,7 +1,7 @@
 // Runs moe-plan as a user does: exit codes and texts.
 #include "runtime/plan/Inspect.h"
 #include "runtime/plan/PlanFile.h"
-#include "test/runtime/plan/TinyPlan.h"
+#include "test/runtime/plan/RanksPlan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -57,6 +57,18 @@ TEST_F(MoePlan, InspectPrintsThePlan) {
   Outcome outcome = runTool("inspect " + written(test::tinyPlan(), "tiny.plan"));
   EXPECT_EQ(outcome.exitCode, 0);
   EXPECT_EQ(outcome.text, inspect(test::tinyPlan()));
+}
+
+TEST_F(MoePlan, InspectPrintsWhatARankReads) {
+  Plan plan = test::shardedPlan(Mesh{{1, 2, 2}});
+  std::string path = written(plan, "ranks.plan");
+  Outcome outcome = runTool("inspect --rank 3 " + path);
+  EXPECT_EQ(outcome.exitCode, 0);
+  EXPECT_EQ(outcome.text, *inspectRank(plan, 3));
+  EXPECT_EQ(runTool("inspect " + path).text, inspect(plan));
+  outcome = runTool("inspect --rank 4 " + path);
+  EXPECT_EQ(outcome.exitCode, 2);
+  EXPECT_THAT(outcome.text, HasSubstr("there is no rank 4; the plan has ranks 0 to 3"));
 }
 
 TEST_F(MoePlan, VerifySaysInOneLineThatAPlanIsValid) {
