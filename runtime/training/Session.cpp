@@ -32,7 +32,7 @@ Session::Session(std::unique_ptr<Executor> executor, Agreement *agreement)
   batch_.reserve(passLimits());
   const Training &training = plan().training;
   counts_.resize(training.numLayers * training.numExperts);
-  rankCounts_.resize(counts_.size());
+  stepCounts_.resize(counts_.size());
   sums_.expertCounts.resize(counts_.size());
 }
 
@@ -126,7 +126,7 @@ Status Session::setBatch(const Binding &binding, bool forLoss) {
 Result<const StepSums *> Session::runPasses(const char *program, const PassFiller &filler) {
   SY_ASSIGN_OR_RETURN(std::shared_ptr<const Binding> binding, bindAt(program, filler.bucket()));
   sums_.loss = sums_.auxLoss = 0;
-  std::ranges::fill(rankCounts_, 0);
+  std::ranges::fill(stepCounts_, 0.0F);
   for (int64_t pass = 0; pass < filler.numPasses(); ++pass) {
     filler.fill(agreement_->rank(), pass, batch_);
     SY_RETURN_IF_ERROR(setBatch(*binding, true));
@@ -138,22 +138,17 @@ Result<const StepSums *> Session::runPasses(const char *program, const PassFille
     sums_.loss += loss;
     sums_.auxLoss += auxLoss;
     for (size_t i = 0; i < counts_.size(); ++i)
-      rankCounts_[i] += static_cast<int32_t>(counts_[i]);
+      stepCounts_[i] += counts_[i];
   }
   SY_RETURN_IF_ERROR(sumOverRanks());
-  std::ranges::copy(rankCounts_, sums_.expertCounts.begin());
+  std::ranges::copy(stepCounts_, sums_.expertCounts.begin());
   return &sums_;
 }
 
-/// Losses are added as float64, counts are integers: both exactly as one rank would.
+/// Losses are added as float64, as passes are. Of a loss over passes each rank has its share too.
 Status Session::sumOverRanks() {
   if (agreement_->size() == 1)
     return {};
-  // Statistics of a loss over passes are all ranks' already, on every rank.
-  if (isOverPasses() && !isLeader()) {
-    sums_.auxLoss = 0;
-    std::ranges::fill(rankCounts_, 0);
-  }
   const int64_t mine[] = {std::bit_cast<int64_t>(sums_.loss),
                           std::bit_cast<int64_t>(sums_.auxLoss)};
   SY_ASSIGN_OR_RETURN(std::span<const int64_t> all, agreement_->gather(mine));
@@ -164,8 +159,8 @@ Status Session::sumOverRanks() {
   }
   return agreement_->communicator()->world().allReduce(
       {"between programs"}, Reduction::Sum,
-      Transfer{DType::I32, rankCounts_.data(), rankCounts_.data(),
-               static_cast<int64_t>(rankCounts_.size())});
+      Transfer{DType::F32, stepCounts_.data(), stepCounts_.data(),
+               static_cast<int64_t>(stepCounts_.size())});
 }
 
 Result<const StepSums *> Session::accumulate(const PassFiller &filler) {

@@ -105,7 +105,7 @@ private:
   PassBatch batch_;
   StepSums sums_;
   std::vector<float> counts_;
-  std::vector<int32_t> rankCounts_; // of the step, on this rank, then over all
+  std::vector<float> stepCounts_; // on this rank, then over all; whole numbers up to 2^24 are exact
 };
 
 } // namespace switchyard
