@@ -288,4 +288,6 @@ def VerifyMemory : Pass<"verify-memory", "::mlir::ModuleOp"> {
   let options = [Option<"memory", "memory", "int64_t", "0", "Bytes of memory there are; 0: no limit">];
 }
 
+include "passes/SchedulePasses.td"
+
 #endif // SWITCHYARD_PASSES

@@ -84,6 +84,18 @@ void addStage(OpPassManager &manager, StringRef stage, const PipelineOptions &op
     manager.addPass(passes::createVerifyGradientReduction());
   } else if (stage == "to-plan") {
     manager.addPass(passes::createToPlan({.threads = static_cast<int32_t>(options.threads)}));
+  } else if (stage == "reshard-after-forward") {
+    manager.addPass(passes::createReshardAfterForward({.enable = options.reshardAfterForward}));
+  } else if (stage == "bucket-collectives") {
+    manager.addPass(passes::createBucketCollectives());
+  } else if (stage == "prefetch-gathers") {
+    manager.addPass(passes::createPrefetchGathers());
+  } else if (stage == "assign-streams") {
+    manager.addPass(passes::createAssignStreams());
+  } else if (stage == "insert-waits") {
+    manager.addPass(passes::createInsertWaits());
+  } else if (stage == "verify-collective-order") {
+    manager.addPass(passes::createVerifyCollectiveOrder());
   } else if (stage == "assign-addresses") {
     manager.addPass(passes::createAssignAddresses(
         {.memory = options.memory ? options.memory : usableMemory()}));

@@ -19,12 +19,24 @@ int64_t usableMemory();
 /// In this order. A stage is the pass of its name, but for `canonicalize`, which is canonicalize
 /// and cse. (`import`, before them, is importModel().)
 inline constexpr llvm::StringLiteral kStages[] = {
-    "declare-mesh",  "insert-expert-sharding",
-    "insert-fsdp",   "insert-token-exchange",
-    "lower-experts", "differentiate",
-    "accumulate",    "optimizer",
-    "canonicalize",  "verify-gradient-reduction",
-    "to-plan",       "assign-addresses",
+    "declare-mesh",
+    "insert-expert-sharding",
+    "insert-fsdp",
+    "insert-token-exchange",
+    "lower-experts",
+    "differentiate",
+    "accumulate",
+    "optimizer",
+    "canonicalize",
+    "verify-gradient-reduction",
+    "to-plan",
+    "reshard-after-forward",
+    "bucket-collectives",
+    "prefetch-gathers",
+    "assign-streams",
+    "assign-addresses",
+    "insert-waits",
+    "verify-collective-order",
     "verify-memory",
 };
 
@@ -41,6 +53,10 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
       llvm::cl::desc("Rows that a rank can receive in one round of a token exchange, as a multiple "
                      "of what even routing sends it"),
       llvm::cl::init(2.0)};
+  Option<bool> reshardAfterForward{
+      *this, "reshard-after-forward",
+      llvm::cl::desc("Gather a layer's states again for the backward direction; false keeps them"),
+      llvm::cl::init(true)};
   Option<int64_t> threads{*this, "threads",
                           llvm::cl::desc("Worker threads of a rank; workspaces are sized for them "
                                          "(default: one per core)"),

@@ -117,6 +117,7 @@ Status compileModel(const CompileArguments &arguments) {
   options.memory = arguments.memory;
   options.mesh = arguments.mesh;
   options.tokenExchangeSlotFactor = arguments.slotFactor;
+  options.reshardAfterForward = arguments.reshardAfterForward;
   SY_RETURN_IF_ERROR(checkArguments(arguments, options));
 
   MLIRContext context(MLIRContext::Threading::DISABLED);

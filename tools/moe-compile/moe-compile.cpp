@@ -69,6 +69,10 @@ int main(int argc, char **argv) {
                  "what even routing sends it; what is left takes further rounds")
       ->capture_default_str()
       ->type_name("X");
+  app.add_flag("--reshard-after-forward", arguments.reshardAfterForward,
+               "Gather a layer's states again for the backward direction. "
+               "--reshard-after-forward=false: keep them, for less communication and more memory. "
+               "Default: true");
   app.add_option("--recompute", recompute, "none is the only one so far")
       ->capture_default_str()
       ->type_name("none");
