@@ -69,7 +69,7 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
 };
 
 /// The last stage of the model as tensor programs over moe and dist; `to-plan` follows.
-inline constexpr llvm::StringLiteral kLastTensorStage = "canonicalize";
+inline constexpr llvm::StringLiteral kLastTensorStage = "verify-gradient-reduction";
 
 /// The stages' names, separated by commas.
 std::string stageList();
