@@ -15,7 +15,12 @@ if(MOE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
 endif()
 find_package(Threads REQUIRED)
 
-if(MOE_SANITIZE)
+if(MOE_SANITIZE STREQUAL "THREAD")
+  # ThreadSanitizer does not know fences, which GCC would warn of.
+  add_compile_options(-fsanitize=thread -fno-omit-frame-pointer -O1 -g1
+                      "$<$<CXX_COMPILER_ID:GNU>:-Wno-tsan;-Wno-maybe-uninitialized>")
+  add_link_options(-fsanitize=thread)
+elseif(MOE_SANITIZE)
   # Line numbers are all that a report needs; the rest of -g doubles the time of a build. GCC's
   # -Wmaybe-uninitialized does not see through what the sanitizers insert.
   # vptr checks need the RTTI that MLIR, and so the compiler's programs, are built without.
@@ -59,4 +64,8 @@ function(switchyard_test name)
   target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gtest GTest::gmock GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/test)
   add_test(NAME ${name} COMMAND ${name})
+  if(MOE_SANITIZE STREQUAL "THREAD")
+    set_tests_properties(${name} PROPERTIES ENVIRONMENT
+      "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/cmake/thread-sanitizer.supp")
+  endif()
 endfunction()

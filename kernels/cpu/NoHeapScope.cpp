@@ -1,6 +1,6 @@
 #include "kernels/cpu/NoHeapScope.h"
 
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 
 namespace switchyard::kernels::cpu {
 

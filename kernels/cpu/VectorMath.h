@@ -12,8 +12,9 @@
 
 /// On a function definition: compiled for AVX-512, AVX2 and the baseline, chosen when the program
 /// is loaded. What it calls profits only where it is inlined. Use it on functions of internal
-/// linkage that do at least some hundred operations a call.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+/// linkage that do at least some hundred operations a call. Not under ThreadSanitizer, whose own
+/// calls in the functions that choose come before it is loaded.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
 #define SWITCHYARD_VECTORIZED                                                                      \
   __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else

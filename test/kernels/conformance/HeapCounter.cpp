@@ -8,7 +8,7 @@ namespace {
 std::atomic<int64_t> allocations{0};
 }
 
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr bool kCounts = false;
 #else
 constexpr bool kCounts = true;

@@ -1,7 +1,7 @@
 // Counts the process's heap allocations, for tests that demand none.
 //
 // Linking this replaces malloc and its relatives by glibc's own, counted; shared libraries
-// are counted too. Under AddressSanitizer, which owns malloc, nothing is counted.
+// are counted too. Under a sanitizer, which owns malloc, nothing is counted.
 #pragma once
 
 #include <cstdint>

@@ -27,7 +27,8 @@ TEST(InspectRanks, PrintsMeshMemoryAndCommunication) {
   // Shards of 128 floats: 3 of them for each of two parameters, gathered and scattered.
   for (const char *part : {
            "  target        cpu, 2 threads, 4 ranks\n  mesh          fsdp=2,ep=2\n",
-           "Memory of each rank (bytes)\n  state        4.00 KiB      4,096\n    parameter  1.00 KiB",
+           "Memory of each rank (bytes)\n  state        4.00 KiB      4,096\n    parameter  1.00 "
+           "KiB",
            "  micro_step        all_gather      1  3.00 KiB  3,072\n"
            "                    reduce_scatter  1  3.00 KiB  3,072\n"
            "                    all_reduce      1       6 B      6\n"
