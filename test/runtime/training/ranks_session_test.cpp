@@ -1,0 +1,236 @@
+// Sessions of many ranks, as threads: what they load, gather and save, and what they do when all
+// tokens want the same experts.
+#include "runtime/checkpoint/GatherState.h"
+#include "runtime/checkpoint/TrainingCheckpoint.h"
+#include "runtime/comm/local/LocalCommunicator.h"
+#include "runtime/plan/Layout.h"
+#include "runtime/training/Session.h"
+#include "test/runtime/training/CompiledPlan.h"
+
+#include <gmock/gmock.h>
+
+#include <functional>
+#include <map>
+#include <mutex>
+#include <thread>
+
+namespace switchyard {
+namespace {
+
+const std::string kModel = "test/golden/mixtral-tiny";
+
+/// The plan of kModel for `mesh`, compiled once.
+const Plan &planFor(const std::string &mesh) {
+  static std::map<std::string, Plan> plans;
+  auto [at, isNew] = plans.try_emplace(mesh);
+  if (isNew)
+    at->second = compiled(kModel, "--precision f32 --max-seq-length 24 --mesh " + mesh);
+  return at->second;
+}
+
+std::string folderOf(const std::string &model) {
+  return SWITCHYARD_SOURCE_DIR "/" + model;
+}
+
+/// Runs `body` on each rank of the plan, with the model's weights loaded.
+void onRanks(const Plan &plan, const std::string &model,
+             const std::function<void(Session &session)> &body) {
+  Result<Checkpoint> checkpoint = Checkpoint::open(folderOf(model));
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status().message();
+  auto size = static_cast<int>(plan.mesh.numRanks());
+  auto world = LocalWorld::create(size, {});
+  ASSERT_TRUE(world.ok()) << world.status().message();
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < size; ++rank)
+    threads.emplace_back([&, rank] {
+      auto communicator = (*world)->join(rank);
+      ASSERT_TRUE(communicator.ok()) << communicator.status().message();
+      Agreement agreement(communicator->get());
+      auto session = Session::create(plan, 1, &agreement);
+      ASSERT_TRUE(session.ok()) << session.status().message();
+      Status status = (*session)->loadParameters(*checkpoint);
+      ASSERT_TRUE(status.ok()) << status.message();
+      body(**session);
+      EXPECT_TRUE((*communicator)->finish().ok());
+    });
+  for (std::thread &thread : threads)
+    thread.join();
+}
+
+/// Whole states by name, as rank 0 gathers them in chunks of `chunk` elements.
+using States = std::map<std::string, std::vector<std::byte>>;
+States gathered(Session &session, int64_t chunk) {
+  States all;
+  const Plan &plan = session.plan();
+  for (size_t index = 0; index < plan.states.size(); ++index) {
+    const State &state = plan.states[index];
+    const int64_t width = kernels::byteSize(state.dtype);
+    std::vector<std::byte> bytes(bytesOf(state));
+    for (int64_t begin = 0, count = bytes.size() / width; begin < count; begin += chunk) {
+      int64_t end = std::min(begin + chunk, count);
+      Status status =
+          gatherState(session.executor(), session.agreement().communicator(), index, begin, end,
+                      std::span(bytes).subspan(begin * width, (end - begin) * width));
+      EXPECT_TRUE(status.ok()) << status.message();
+    }
+    all[state.name] = bytes;
+  }
+  return all;
+}
+
+uint64_t tensorBytes(const std::string &model) {
+  Result<Checkpoint> checkpoint = Checkpoint::open(folderOf(model));
+  uint64_t bytes = 0;
+  for (const TensorEntry &entry : checkpoint->tensors())
+    bytes += checkpoint->bytes(entry)->size();
+  return bytes;
+}
+
+class RanksTest : public ::testing::TestWithParam<const char *> {};
+
+// A replica reads every byte of every tensor once, and no rank more than its share.
+TEST_P(RanksTest, ReadOnlyTheirOwnBytes) {
+  const Plan &plan = planFor(GetParam());
+  const uint64_t all = tensorBytes(kModel);
+  const auto replicas = static_cast<uint64_t>(plan.mesh.size(Axis::Dp));
+  std::mutex mutex;
+  uint64_t sum = 0, most = 0;
+  onRanks(plan, kModel, [&](Session &session) {
+    std::lock_guard lock(mutex);
+    sum += session.bytesRead();
+    most = std::max(most, session.bytesRead());
+  });
+  EXPECT_EQ(sum, all * replicas);
+  const uint64_t shards = static_cast<uint64_t>(plan.mesh.numRanks()) / replicas;
+  // Shards of small tensors are not even: they are multiples of 128 elements.
+  EXPECT_LE(most, all / shards + plan.states.size() * 128 * sizeof(float));
+}
+
+// What ranks loaded, gathered on rank 0, is what one rank loads: whatever the pieces are.
+TEST_P(RanksTest, GatherWhatTheyLoaded) {
+  States expected;
+  onRanks(planFor("fsdp=1"), kModel,
+          [&](Session &session) { expected = gathered(session, 1 << 20); });
+  const Plan &plan = planFor(GetParam());
+  for (int64_t chunk : {int64_t{1} << 20, int64_t{300}})
+    onRanks(plan, kModel, [&](Session &session) {
+      States states = gathered(session, chunk);
+      if (session.isLeader()) {
+        EXPECT_TRUE(states == expected) << "in chunks of " << chunk;
+      }
+    });
+}
+
+// A save on which rank 0 fails is a failure on all ranks, and leaves nothing.
+TEST_P(RanksTest, AgreeOnASaveThatFails) {
+  TestFolder folder;
+  const Plan &plan = planFor(GetParam());
+  onRanks(plan, kModel, [&](Session &session) {
+    Status status = saveTrainingCheckpoint(folder.file("none/checkpoint-1"), session.executor(),
+                                           {1, 2}, folderOf(kModel), "", session.agreement());
+    EXPECT_EQ(status.code(), StatusCode::Failed);
+    EXPECT_THAT(status.message(), ::testing::HasSubstr("none/checkpoint-1"));
+    status =
+        saveTrainingCheckpoint(folder.file("checkpoint-1"), session.executor(), {1, 2},
+                               folderOf(kModel), folder.file("none.model"), session.agreement());
+    EXPECT_THAT(status.message(), ::testing::HasSubstr("none.model: cannot be read"));
+    EXPECT_TRUE(session.agreement().hasFailed());
+  });
+  EXPECT_FALSE(fileExists(folder.file("checkpoint-1")));
+}
+
+INSTANTIATE_TEST_SUITE_P(Meshes, RanksTest,
+                         ::testing::Values("ep=2", "fsdp=2", "dp=2", "fsdp=2,ep=2", "dp=2,ep=2",
+                                           "fsdp=3", "dp=2,fsdp=2,ep=2"));
+
+/// A router whose weights are zero: all scores are equal, and ties go to the lowest indices.
+void sendAllTokensToTheFirstExperts(Session &session) {
+  const Plan &plan = session.plan();
+  int routers = 0;
+  for (size_t index = 0; index < plan.states.size(); ++index) {
+    const State &state = plan.states[index];
+    if (state.kind != StateKind::Parameter || state.name.find("router") == std::string::npos)
+      continue;
+    ++routers;
+    std::vector<std::byte> zeros(localBytesOf(state, plan.mesh));
+    EXPECT_TRUE(session.executor().writeState(index, 0, zeros).ok());
+  }
+  EXPECT_EQ(routers, plan.training.numLayers);
+}
+
+struct Outcome {
+  std::vector<double> losses;
+  std::vector<double> norms;
+  double load = 0;
+  std::vector<int64_t> rounds; // by rank: overflow rounds of the repeat that had most
+};
+
+/// Two steps with all tokens at the same experts, at the bound of the passes.
+Outcome trainedAdversarially(const std::string &flags) {
+  Plan plan = compiled(kModel, "--precision f32 --max-seq-length 24 --coalesce 2 " + flags);
+  Outcome outcome;
+  outcome.rounds.resize(plan.mesh.numRanks());
+  onRanks(plan, kModel, [&](Session &session) {
+    sendAllTokensToTheFirstExperts(session);
+    std::map<const Program *, std::vector<int64_t>> runs;
+    session.executor().setObserver(
+        [&](const Program &program, size_t instruction, std::chrono::nanoseconds) {
+          runs[&program].resize(program.instructions.size());
+          ++runs[&program][instruction];
+        });
+    Result<PassFiller> filler = session.createFiller(session.lossNormalization());
+    ASSERT_TRUE(filler.ok());
+    const RandomStep batches(std::vector<int64_t>(8, 24), 160);
+    ASSERT_TRUE(filler->setStep(batches.step).ok());
+    ASSERT_EQ(filler->bucket(), session.passLimits().tokens);
+    for (int step = 1; step <= 2; ++step) {
+      Result<const StepSums *> sums = session.accumulate(*filler);
+      ASSERT_TRUE(sums.ok()) << sums.status().message();
+      // A rate of 0 leaves the routers as they are.
+      Result<UpdateResult> update = session.update({.maxGradNorm = 1, .step = step});
+      ASSERT_TRUE(update.ok()) << update.status().message();
+      if (!session.isLeader())
+        continue;
+      outcome.losses.push_back((*sums)->loss);
+      outcome.norms.push_back(update->gradNorm);
+      outcome.load = (*sums)->expertLoadMaxOverMean(plan.training.numExperts);
+    }
+    int64_t passes = 2 * filler->numPasses();
+    for (const auto &[program, counts] : runs)
+      for (size_t i = 0; i < counts.size(); ++i)
+        if (std::holds_alternative<RepeatInstruction>(program->instructions[i]))
+          outcome.rounds[session.agreement().rank()] =
+              std::max(outcome.rounds[session.agreement().rank()], counts[i + 1] / passes);
+    EXPECT_LE(session.executor().highWaterBytes(), session.plan().peakBytes);
+  });
+  return outcome;
+}
+
+// Two of four experts get every token of every rank; the buffers hold half of what even routing
+// sends. Nothing is dropped, and memory is what the plan says.
+TEST(AdversarialRouting, IsComputedInRoundsWithinThePlannedMemory) {
+  Outcome one = trainedAdversarially("--gradient-accumulation-steps 8");
+  EXPECT_EQ(one.load, 2); // two of four experts have all
+  struct Case {
+    const char *flags;
+    int64_t rounds; // further ones
+  };
+  for (Case c :
+       {Case{"--mesh ep=2 --gradient-accumulation-steps 4", 3},
+        Case{"--mesh ep=4 --gradient-accumulation-steps 2", 3},
+        Case{"--mesh fsdp=2,ep=2 --gradient-accumulation-steps 2", 3},
+        Case{"--mesh dp=2,ep=2 --gradient-accumulation-steps 2 --sync-each-batch=false", 3}}) {
+    SCOPED_TRACE(c.flags);
+    Outcome many = trainedAdversarially(c.flags + std::string(" --token-exchange-slot-factor 0.5"));
+    ASSERT_EQ(many.losses.size(), one.losses.size());
+    for (size_t i = 0; i < one.losses.size(); ++i) {
+      EXPECT_NEAR(many.losses[i], one.losses[i], 1e-6 * one.losses[i]);
+      EXPECT_NEAR(many.norms[i], one.norms[i], 1e-5 * one.norms[i]);
+    }
+    EXPECT_EQ(many.load, 2);
+    EXPECT_THAT(many.rounds, ::testing::Each(c.rounds));
+  }
+}
+
+} // namespace
+} // namespace switchyard
