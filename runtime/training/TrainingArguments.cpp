@@ -65,6 +65,8 @@ constexpr ArgumentField kFields[] = {
     {"recompute", &Args::recompute, "what backward computes again", 0, 0, "none|experts|layer"},
     {"coalesce", &Args::coalesce, "micro-batches of one pass: auto, N or tokens=M"},
     {"sync_each_batch", &Args::syncEachBatch, "reduce gradients after every pass"},
+    {"reshard_after_forward", &Args::reshardAfterForward,
+     "gather a layer's parameters again for the backward direction"},
     {"token_exchange_slot_factor", &Args::tokenExchangeSlotFactor,
      "rows that a rank can receive at once, as a multiple of even routing", 0, 1e6, nullptr, true},
     {"loss_normalization", &Args::lossNormalization, "what a step's loss is averaged over", 0, 0,

@@ -53,6 +53,7 @@ struct TrainingArguments {
   std::optional<std::string> recompute;
   std::optional<std::string> coalesce;
   std::optional<bool> syncEachBatch;
+  std::optional<bool> reshardAfterForward;
   std::optional<double> tokenExchangeSlotFactor;
   std::optional<std::string> lossNormalization;
   std::optional<std::string> weightDecayScope;

@@ -95,7 +95,8 @@ TEST(TrainingArguments, FieldsHaveDistinctNamesAndFlags) {
     EXPECT_EQ(field.flagName().find('_'), std::string::npos);
     EXPECT_GT(std::string(field.help).size(), 0u);
     EXPECT_EQ(field.isFlag(),
-              std::set<std::string>({"packing", "sync_each_batch"}).contains(field.name));
+              std::set<std::string>({"packing", "sync_each_batch", "reshard_after_forward"})
+                  .contains(field.name));
   }
 }
 
