@@ -45,9 +45,9 @@ def entries(folder):
 
 def training(example, folder):
     """The step at hand is finished, a checkpoint is saved, the exit code is 0."""
-    for number, name in ((signal.SIGINT, "int"), (signal.SIGTERM, "term")):
+    for number, name, ranks in ((signal.SIGINT, "int", 1), (signal.SIGTERM, "term", 1), (signal.SIGTERM, "ranks", 4)):
         out = folder / name
-        process = start(train_command("moe-run", example, out, "--max-steps", "100000"), folder / "log")
+        process = start(train_command("moe-run", example, out, "--max-steps", "100000", "--ranks", str(ranks)), folder / "log")
         wait_until(lambda: len(lines_of(out / "metrics.jsonl")) >= 3, process)
         process.send_signal(number)
         assert process.wait(PATIENCE) == 0, process.returncode
