@@ -328,10 +328,11 @@ Status checkOptions(const CommunicatorOptions &options, int size) {
   if (options.timeout.count() < 10 || options.timeout > std::chrono::hours(24 * 365))
     return Status::usage(fmt::format("the timeout between ranks is {} ms, not 10 ms to a year",
                                      options.timeout.count()));
-  if (options.scratchBytes < 4096 || options.scratchBytes > kMaxBytes)
-    return Status::usage(fmt::format("{} bytes of scratch for a group of ranks: at least 4096 are "
+  int64_t least = std::max<int64_t>(4096, int64_t{64} * size);
+  if (options.scratchBytes < least || options.scratchBytes > kMaxBytes)
+    return Status::usage(fmt::format("{} bytes of scratch for a group of {} ranks: at least {} are "
                                      "needed",
-                                     options.scratchBytes));
+                                     options.scratchBytes, size, least));
   if (options.failureFolder.empty())
     return {};
   std::error_code error;

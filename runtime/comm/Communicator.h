@@ -153,7 +153,8 @@ struct CommunicatorOptions {
   /// Where survivors leave their records (made if it is not there); empty: a line on standard error
   /// only.
   std::string failureFolder;
-  /// Bytes of scratch that each group may take on each rank for reductions, at least 4096.
+  /// Bytes of scratch that each group may take on each rank for sums, at least 4096 and 64 for each
+  /// rank of the world.
   int64_t scratchBytes = int64_t{1} << 20;
 };
 

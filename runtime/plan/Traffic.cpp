@@ -10,6 +10,13 @@ uint64_t bytesSent(CollectiveKind kind, int64_t ranks, uint64_t bytes) {
                                            : (n - 1) * bytes;
 }
 
+uint64_t sentBytes(const TrafficByKind &traffic) {
+  uint64_t sum = 0;
+  for (const Traffic &each : traffic)
+    sum += each.bytes;
+  return sum;
+}
+
 namespace {
 
 /// The pair of which one rank's part counts: what is gathered, or scattered.

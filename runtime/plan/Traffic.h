@@ -21,6 +21,9 @@ struct Traffic {
 /// Indexed by CollectiveKind.
 using TrafficByKind = std::array<Traffic, kNumCollectiveKinds>;
 
+/// Of all kinds together.
+uint64_t sentBytes(const TrafficByKind &traffic);
+
 /// What a rank of a group of `ranks` sends for one pair of buffers of an all_gather or
 /// reduce_scatter of parts of `bytes` bytes, or of an all_reduce of `bytes` bytes: what rings send,
 /// (n - 1) parts, or 2 (n - 1) / n of the whole.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 #include <utility>
@@ -47,6 +48,9 @@ Status verifySymbols(const Plan &plan) {
       return Status::invalidInput("symbol '" + symbol.name + "' has bound " +
                                   std::to_string(symbol.bound) + "; expected 1 to 2^40");
     bool isReceived = symbol.name == "R";
+    if (isReceived && symbol.bound > std::numeric_limits<int32_t>::max())
+      return Status::invalidInput("symbol 'R' has bound " + std::to_string(symbol.bound) +
+                                  "; expected less than 2^31, as rows are counted in i32");
     if (isReceived ? !(symbol.rowsPerToken > 0 && symbol.rowsPerToken <= kernels::kMaxExtent)
                    : symbol.rowsPerToken != 0)
       return Status::invalidInput(

@@ -73,6 +73,7 @@ std::string formatMetrics(const StepMetrics &metrics) {
     line.set(number.name, finiteOrNull(number.name, number.value, nonFinite));
   line.set("mfu", metrics.mfu ? finiteOrNull("mfu", *metrics.mfu, nonFinite) : Json());
   line.set("peak_memory_bytes", Json(static_cast<int64_t>(metrics.peakMemoryBytes)));
+  line.set("sent_bytes", Json(static_cast<int64_t>(metrics.sentBytes)));
   if (!nonFinite.items().empty())
     line.set("non_finite", std::move(nonFinite));
   return line.dump();

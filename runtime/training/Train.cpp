@@ -105,13 +105,20 @@ Result<StepMetrics> Trainer::compute() {
   return metrics;
 }
 
-/// An update and its line in the metrics, where the rank that needs most memory counts.
+/// An update and its line in the metrics, where the rank counts that needs most memory, and the one
+/// that sends most.
 Status Trainer::step() {
   auto start = std::chrono::steady_clock::now();
+  auto sentBefore = static_cast<int64_t>(sentBytes(session_.executor().traffic()));
   SY_ASSIGN_OR_RETURN(StepMetrics metrics, compute());
-  const int64_t mine[] = {static_cast<int64_t>(session_.executor().highWaterBytes())};
+  const int64_t mine[] = {static_cast<int64_t>(session_.executor().highWaterBytes()),
+                          static_cast<int64_t>(sentBytes(session_.executor().traffic())) -
+                              sentBefore};
   SY_ASSIGN_OR_RETURN(std::span<const int64_t> all, session_.agreement().gather(mine));
-  metrics.peakMemoryBytes = std::ranges::max(all);
+  for (size_t i = 0; i < all.size(); i += std::size(mine)) {
+    metrics.peakMemoryBytes = std::max(metrics.peakMemoryBytes, static_cast<uint64_t>(all[i]));
+    metrics.sentBytes = std::max(metrics.sentBytes, static_cast<uint64_t>(all[i + 1]));
+  }
   metrics.stepTime =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   metrics.trainTokensPerSecond = static_cast<double>(filler_.numTokens()) / metrics.stepTime;

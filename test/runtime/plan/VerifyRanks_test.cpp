@@ -81,6 +81,8 @@ const Fault kShardFaults[] = {
      [](Plan &p) { p.symbols[0].rowsPerToken = 2; }},
     {"symbol 'R' has 0.000000 rows per token; expected more than 0",
      [](Plan &p) { p.symbols.push_back({"R", 8, 0}); }},
+    {"symbol 'R' has bound 2147483648; expected less than 2^31, as rows are counted in i32",
+     [](Plan &p) { p.symbols.push_back({"R", int64_t{1} << 31, 2}); }},
     {"symbol 'R' has nan rows per token", [](Plan &p) { p.symbols.push_back({"R", 8, NAN}); }},
     {"symbol 'R' follows T, which the plan lacks",
      [](Plan &p) { p.symbols = {{"R", 8, 2}, {"S", 1, 0}}; }},

@@ -8,12 +8,13 @@ import json
 import pathlib
 import sys
 
-TIMES = ("step_time", "train_tokens_per_second", "peak_memory_bytes")
+# What a run costs, not what it computes: plans of one mesh may differ in it.
+COSTS = ("step_time", "train_tokens_per_second", "peak_memory_bytes", "sent_bytes")
 
 
 def metrics(folder):
     lines = (pathlib.Path(folder) / "metrics.jsonl").read_text().splitlines()
-    return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
+    return [{key: value for key, value in json.loads(line).items() if key not in COSTS} for line in lines]
 
 
 def checkpoints(folder):
