@@ -12,14 +12,25 @@ inline constexpr int64_t kReductionBlocks = 32;
 /// Scratch of one thread's GEMM call; a library that wants more at load is refused.
 inline constexpr int64_t kGemmScratchPerThread = 1 << 20;
 
-constexpr int64_t gemmWorkspace(const Dims &, Target target) {
-  return target.threads * kGemmScratchPerThread;
+/// The same on a GPU: enough blocks to fill it.
+inline constexpr int64_t kCudaReductionBlocks = 512;
+
+/// Scratch of a cuBLASLt product on a GPU.
+inline constexpr int64_t kCudaGemmScratch = 32 << 20;
+
+constexpr int64_t reductionBlocks(Target target) {
+  return target.kind == Target::Kind::Cuda ? kCudaReductionBlocks : kReductionBlocks;
 }
 
-/// Partial sums [kReductionBlocks, D] in float32 of `Tensors` vectors of D elements.
+constexpr int64_t gemmWorkspace(const Dims &, Target target) {
+  return target.kind == Target::Kind::Cuda ? kCudaGemmScratch
+                                           : target.threads * kGemmScratchPerThread;
+}
+
+/// Partial sums [reductionBlocks, D] in float32 of `Tensors` vectors of D elements.
 template <int Tensors>
-constexpr int64_t rowReductionWorkspace(const Dims &dims, Target) {
-  return kReductionBlocks * Tensors * dims["D"] * 4;
+constexpr int64_t rowReductionWorkspace(const Dims &dims, Target target) {
+  return reductionBlocks(target) * Tensors * dims["D"] * 4;
 }
 
 } // namespace switchyard::kernels

@@ -15,10 +15,21 @@ constexpr int64_t crossEntropyColumns(int64_t d, int64_t v) {
   return columns < d ? d : columns;
 }
 
-/// GEMM scratch; for the rows of one chunk: float32 logits in tiles (then each tile's share of dx),
-/// the rows of x, per tile a maximum and a sum; for each thread the logits' gradient of one tile;
-/// the list of rows that have a label; padding between these.
+/// On a GPU: GEMM scratch; for the rows of one chunk, each at a multiple of 256 bytes: float32
+/// logits, their gradient and the rows of x; the rows' losses.
+constexpr int64_t cudaCrossEntropyWorkspace(const Dims &dims) {
+  int64_t rows = dims["chunk_rows"] < dims["T"] ? dims["chunk_rows"] : dims["T"];
+  int64_t bytes = dims.elementBytes(DTypeRule::A);
+  return kCudaGemmScratch + rows * (dims["V"] * (4 + bytes) + dims["D"] * bytes) + dims["T"] * 4 +
+         1024;
+}
+
+/// On a CPU: GEMM scratch; for the rows of one chunk: float32 logits in tiles (then each tile's
+/// share of dx), the rows of x, per tile a maximum and a sum; for each thread the logits' gradient
+/// of one tile; the list of rows that have a label; padding between these.
 constexpr int64_t crossEntropyWorkspace(const Dims &dims, Target target) {
+  if (target.kind == Target::Kind::Cuda)
+    return cudaCrossEntropyWorkspace(dims);
   int64_t rows = dims["chunk_rows"] < dims["T"] ? dims["chunk_rows"] : dims["T"];
   int64_t d = dims["D"], v = dims["V"];
   int64_t bytes = dims.elementBytes(DTypeRule::A);

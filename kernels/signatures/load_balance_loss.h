@@ -5,9 +5,14 @@
 // by the summed probabilities, the same for every layer; counts get none (0).
 #pragma once
 
-#include "kernels/signatures/Signature.h"
+#include "kernels/signatures/Workspace.h"
 
 namespace switchyard::kernels {
+
+/// On a GPU, each micro-batch's term in float64.
+constexpr int64_t loadBalanceLossWorkspace(const Dims &dims, Target target) {
+  return target.kind == Target::Kind::Cuda ? dims["M"] * 8 : 0;
+}
 
 inline constexpr OperandSpec kLoadBalanceLossOperands[] = {
     in("aux_weights", DTypeRule::F32, "M"),
@@ -17,7 +22,8 @@ inline constexpr OperandSpec kLoadBalanceLossOperands[] = {
 };
 inline constexpr AttributeSpec kLoadBalanceLossAttributes[] = {integer("top_k", 1, 65536)};
 inline constexpr Signature kLoadBalanceLoss = {"load_balance_loss", kLoadBalanceLossOperands,
-                                               kLoadBalanceLossAttributes};
+                                               kLoadBalanceLossAttributes,
+                                               loadBalanceLossWorkspace};
 
 inline constexpr OperandSpec kLoadBalanceLossGradOperands[] = {
     in("dloss", DTypeRule::F32, ""),

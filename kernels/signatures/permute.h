@@ -9,8 +9,13 @@
 namespace switchyard::kernels {
 
 /// The number of slots of each expert in each block of tokens.
-constexpr int64_t sortByExpertWorkspace(const Dims &dims, Target) {
-  return kReductionBlocks * dims["num_experts"] * 4;
+constexpr int64_t sortByExpertWorkspace(const Dims &dims, Target target) {
+  return reductionBlocks(target) * dims["num_experts"] * 4;
+}
+
+/// On a GPU, the slot of each row.
+constexpr int64_t slotOfRowWorkspace(const Dims &dims, Target target) {
+  return target.kind == Target::Kind::Cuda ? dims["T"] * dims["k"] * 4 : 0;
 }
 
 inline constexpr OperandSpec kSortByExpertOperands[] = {
@@ -27,7 +32,7 @@ inline constexpr OperandSpec kPermuteOperands[] = {
     in("row_of_slot", DTypeRule::I32, "T, k"),
     out("rows", DTypeRule::A, "T*k, D"),
 };
-inline constexpr Signature kPermute = {"permute", kPermuteOperands};
+inline constexpr Signature kPermute = {"permute", kPermuteOperands, {}, slotOfRowWorkspace};
 
 inline constexpr OperandSpec kPermuteGradOperands[] = {
     in("drows", DTypeRule::A, "T*k, D"),
@@ -49,6 +54,7 @@ inline constexpr OperandSpec kUnpermuteGradOperands[] = {
     in("weights", DTypeRule::B, "T, k"),  in("row_of_slot", DTypeRule::I32, "T, k"),
     out("drows", DTypeRule::A, "T*k, D"), out("dweights", DTypeRule::B, "T, k"),
 };
-inline constexpr Signature kUnpermuteGrad = {"unpermute_grad", kUnpermuteGradOperands};
+inline constexpr Signature kUnpermuteGrad = {
+    "unpermute_grad", kUnpermuteGradOperands, {}, slotOfRowWorkspace};
 
 } // namespace switchyard::kernels

@@ -7,8 +7,9 @@
 namespace switchyard::kernels {
 
 /// Partial sums of both weights' gradients.
-constexpr int64_t qkNormWorkspace(const Dims &dims, Target) {
-  return kReductionBlocks * (dims["num_heads"] + dims["num_kv_heads"]) * dims["head_dim"] * 4;
+constexpr int64_t qkNormWorkspace(const Dims &dims, Target target) {
+  return reductionBlocks(target) * (dims["num_heads"] + dims["num_kv_heads"]) * dims["head_dim"] *
+         4;
 }
 
 inline constexpr OperandSpec kQkNormOperands[] = {

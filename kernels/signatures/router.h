@@ -12,13 +12,13 @@ namespace switchyard::kernels {
 inline constexpr std::string_view kRouterScores[] = {"softmax"};
 
 /// Partial statistics and one token's probabilities of each block of tokens.
-constexpr int64_t routerWorkspace(const Dims &dims, Target) {
-  return kReductionBlocks * (2 * dims["M"] + 1) * dims["E"] * 4;
+constexpr int64_t routerWorkspace(const Dims &dims, Target target) {
+  return reductionBlocks(target) * (2 * dims["M"] + 1) * dims["E"] * 4;
 }
 
-/// One token's probabilities and their gradients of each block of tokens.
-constexpr int64_t routerGradWorkspace(const Dims &dims, Target) {
-  return kReductionBlocks * 2 * dims["E"] * 4;
+/// One token's probabilities and their gradients of each block of tokens; a GPU needs none.
+constexpr int64_t routerGradWorkspace(const Dims &dims, Target target) {
+  return target.kind == Target::Kind::Cuda ? 0 : kReductionBlocks * 2 * dims["E"] * 4;
 }
 
 inline constexpr OperandSpec kRouterOperands[] = {

@@ -1,0 +1,86 @@
+// The functions behind the CUDA kernels, one pair per file that has something to prepare.
+//
+// A new kernel: declare its functions here, write them in <Op>.cu, add its line to Kernels.cpp.
+#pragma once
+
+#include "kernels/cuda/Kernels.h"
+
+namespace switchyard::kernels::cuda {
+
+// Attention.cu, AttentionGrad.cu
+Fault prepareAttention(const Launch &launch);
+Fault runAttention(const Launch &launch);
+Fault prepareAttentionGrad(const Launch &launch);
+Fault runAttentionGrad(const Launch &launch);
+
+// Elementwise.cu
+Fault runAccumulate(const Launch &launch);
+Fault runAdd(const Launch &launch);
+Fault runConstant(const Launch &launch);
+Fault runGatherRows(const Launch &launch);
+Fault runScale(const Launch &launch);
+Fault runSum(const Launch &launch);
+
+// Embedding.cu
+Fault runEmbedding(const Launch &launch);
+Fault runEmbeddingGrad(const Launch &launch);
+
+// GatedActivation.cu
+Fault runGatedActivation(const Launch &launch);
+Fault runGatedActivationGrad(const Launch &launch);
+
+// GroupedGemm.cu
+Fault prepareGroupedGemm(const Launch &launch);
+Fault runGroupedGemm(const Launch &launch);
+Fault prepareGroupedGemmDgrad(const Launch &launch);
+Fault runGroupedGemmDgrad(const Launch &launch);
+Fault prepareGroupedGemmWgrad(const Launch &launch);
+Fault runGroupedGemmWgrad(const Launch &launch);
+
+// Linear.cu
+Fault prepareLinear(const Launch &launch);
+Fault runLinear(const Launch &launch);
+Fault prepareLinearDgrad(const Launch &launch);
+Fault runLinearDgrad(const Launch &launch);
+Fault prepareLinearWgrad(const Launch &launch);
+Fault runLinearWgrad(const Launch &launch);
+
+// LinearCrossEntropy.cu
+Fault prepareLinearCrossEntropy(const Launch &launch);
+Fault runLinearCrossEntropy(const Launch &launch);
+Fault prepareLinearCrossEntropyGrad(const Launch &launch);
+Fault runLinearCrossEntropyGrad(const Launch &launch);
+
+// LoadBalanceLoss.cu
+Fault runLoadBalanceLoss(const Launch &launch);
+Fault runLoadBalanceLossGrad(const Launch &launch);
+
+// Optimizer.cu
+Fault runAdamw(const Launch &launch);
+Fault runAdamwMaster(const Launch &launch);
+Fault runClip(const Launch &launch);
+Fault runSumOfSquares(const Launch &launch);
+
+// Permute.cu
+Fault runPermute(const Launch &launch);
+Fault runPermuteGrad(const Launch &launch);
+Fault runSortByExpert(const Launch &launch);
+Fault runUnpermute(const Launch &launch);
+Fault runUnpermuteGrad(const Launch &launch);
+
+// QkNorm.cu
+Fault runQkNorm(const Launch &launch);
+Fault runQkNormGrad(const Launch &launch);
+
+// RmsNorm.cu
+Fault runRmsNorm(const Launch &launch);
+Fault runRmsNormGrad(const Launch &launch);
+
+// Rotary.cu
+Fault runRotary(const Launch &launch);
+
+// Router.cu
+Fault runRouter(const Launch &launch);
+Fault runRouterGrad(const Launch &launch);
+
+} // namespace switchyard::kernels::cuda

@@ -1,0 +1,73 @@
+#include "kernels/cuda/Kernels.h"
+
+#include "kernels/cuda/KernelList.h"
+
+namespace switchyard::kernels::cuda {
+namespace {
+
+constexpr Kernel kKernels[] = {
+    {"accumulate", nullptr, runAccumulate},
+    {"adamw", nullptr, runAdamw},
+    {"adamw_master", nullptr, runAdamwMaster},
+    {"add", nullptr, runAdd},
+    {"attention", prepareAttention, runAttention},
+    {"attention_grad", prepareAttentionGrad, runAttentionGrad},
+    {"clip", nullptr, runClip},
+    {"constant", nullptr, runConstant},
+    {"embedding", nullptr, runEmbedding},
+    {"embedding_grad", nullptr, runEmbeddingGrad},
+    {"gated_activation", nullptr, runGatedActivation},
+    {"gated_activation_grad", nullptr, runGatedActivationGrad},
+    {"gather_rows", nullptr, runGatherRows},
+    {"grouped_gemm", prepareGroupedGemm, runGroupedGemm},
+    {"grouped_gemm_dgrad", prepareGroupedGemmDgrad, runGroupedGemmDgrad},
+    {"grouped_gemm_wgrad", prepareGroupedGemmWgrad, runGroupedGemmWgrad},
+    {"linear", prepareLinear, runLinear},
+    {"linear_cross_entropy", prepareLinearCrossEntropy, runLinearCrossEntropy},
+    {"linear_cross_entropy_grad", prepareLinearCrossEntropyGrad, runLinearCrossEntropyGrad},
+    {"linear_dgrad", prepareLinearDgrad, runLinearDgrad},
+    {"linear_wgrad", prepareLinearWgrad, runLinearWgrad},
+    {"load_balance_loss", nullptr, runLoadBalanceLoss},
+    {"load_balance_loss_grad", nullptr, runLoadBalanceLossGrad},
+    {"permute", nullptr, runPermute},
+    {"permute_grad", nullptr, runPermuteGrad},
+    {"qk_norm", nullptr, runQkNorm},
+    {"qk_norm_grad", nullptr, runQkNormGrad},
+    {"rms_norm", nullptr, runRmsNorm},
+    {"rms_norm_grad", nullptr, runRmsNormGrad},
+    {"rotary", nullptr, runRotary},
+    {"router", nullptr, runRouter},
+    {"router_grad", nullptr, runRouterGrad},
+    {"scale", nullptr, runScale},
+    {"sort_by_expert", nullptr, runSortByExpert},
+    {"sum", nullptr, runSum},
+    {"sum_of_squares", nullptr, runSumOfSquares},
+    {"unpermute", nullptr, runUnpermute},
+    {"unpermute_grad", nullptr, runUnpermuteGrad},
+};
+
+} // namespace
+
+Fault faultOf(cudaError_t error, const char *call) {
+  if (error == cudaSuccess)
+    return std::nullopt;
+  return std::string(call) + ": " + cudaGetErrorString(error) + " (" + cudaGetErrorName(error) +
+         ")";
+}
+
+Fault launchFault(const char *kernel) {
+  cudaError_t error = cudaGetLastError();
+  if (error == cudaSuccess)
+    return std::nullopt;
+  return "launching the CUDA kernel '" + std::string(kernel) + "': " + cudaGetErrorString(error) +
+         " (" + cudaGetErrorName(error) + ")";
+}
+
+const Kernel *findKernel(std::string_view name) {
+  for (const Kernel &kernel : kKernels)
+    if (kernel.name == name)
+      return &kernel;
+  return nullptr;
+}
+
+} // namespace switchyard::kernels::cuda
