@@ -52,6 +52,8 @@ Fault prepareLinearCrossEntropyGrad(const Launch &launch);
 Fault runLinearCrossEntropyGrad(const Launch &launch);
 
 // LoadBalanceLoss.cu
+Fault prepareLoadBalanceLoss(const Launch &launch);
+Fault prepareLoadBalanceLossGrad(const Launch &launch);
 Fault runLoadBalanceLoss(const Launch &launch);
 Fault runLoadBalanceLossGrad(const Launch &launch);
 
@@ -80,6 +82,7 @@ Fault runRmsNormGrad(const Launch &launch);
 Fault runRotary(const Launch &launch);
 
 // Router.cu
+Fault prepareRouter(const Launch &launch);
 Fault runRouter(const Launch &launch);
 Fault runRouterGrad(const Launch &launch);
 

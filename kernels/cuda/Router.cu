@@ -1,0 +1,249 @@
+// router, router_grad: float32 softmax of each token's logits, top-k, weights, statistics.
+//
+// Forward, a block routes a range of tokens, a warp a token at a time; the probabilities of its
+// warps' tokens stand in shared memory (the chosen ones with their sign set), and a thread per
+// expert adds them to the block's partial statistics in the order of the tokens. Backward, a warp
+// computes a token.
+#include "kernels/cuda/KernelList.h"
+#include "kernels/cuda/Reduce.cuh"
+
+#include <cmath>
+
+namespace switchyard::kernels::cuda {
+namespace {
+
+constexpr int kMostWarps = 8;
+/// Probabilities that a block's shared memory holds without asking for more.
+constexpr int64_t kProbabilities = 12288;
+
+struct Shape {
+  int64_t tokens, microBatches, experts, topK;
+  bool renormalize;
+
+  __device__ bool isInert(int32_t microBatch) const {
+    return microBatch < 0 || microBatch >= microBatches;
+  }
+};
+
+/// The largest logit and the sum of exponentials of a token, in all lanes.
+struct Softmax {
+  float largest, sum;
+  template <typename A>
+  __device__ float probability(A logit) const {
+    return fabsf(expf(toFloat(logit) - largest) / sum);
+  }
+};
+
+template <typename A>
+__device__ Softmax softmax(const A *logits, int64_t experts) {
+  int lane = threadIdx.x % 32;
+  Softmax result{-INFINITY, 0};
+  for (int64_t e = lane; e < experts; e += 32)
+    result.largest = fmaxf(result.largest, toFloat(logits[e]));
+  result.largest = warpMax(result.largest);
+  for (int64_t e = lane; e < experts; e += 32)
+    result.sum += expf(toFloat(logits[e]) - result.largest);
+  result.sum = warpSum(result.sum);
+  return result;
+}
+
+/// The expert of the largest probability that is not taken, the lowest one of equals; sets its
+/// sign. NaN counts as largest.
+__device__ int32_t takeLargest(float *probabilities, int64_t experts) {
+  uint32_t best = 0;
+  int32_t expert = INT32_MAX;
+  for (int32_t e = static_cast<int32_t>(threadIdx.x % 32); e < experts; e += 32) {
+    // Without a sign, floats are ordered as their bits are.
+    uint32_t bits = __float_as_uint(probabilities[e]);
+    if (bits >> 31)
+      continue;
+    uint32_t key = min(bits, 0x7fc00000u) + 1;
+    if (key > best) {
+      best = key;
+      expert = e;
+    }
+  }
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) {
+    uint32_t key = __shfl_xor_sync(kFullWarp, best, offset);
+    int32_t other = __shfl_xor_sync(kFullWarp, expert, offset);
+    if (key > best || (key == best && other < expert)) {
+      best = key;
+      expert = other;
+    }
+  }
+  if (threadIdx.x % 32 == 0)
+    probabilities[expert] = __uint_as_float(__float_as_uint(probabilities[expert]) | 0x80000000u);
+  __syncwarp();
+  return expert;
+}
+
+/// Routes one token by one warp, and leaves its probabilities with the signs of the chosen set.
+template <typename A, typename B>
+__device__ void routeToken(const Shape &shape, const A *logits, B *weights, int32_t *experts,
+                           float *probabilities) {
+  int lane = threadIdx.x % 32;
+  Softmax token = softmax(logits, shape.experts);
+  for (int64_t e = lane; e < shape.experts; e += 32)
+    probabilities[e] = token.probability(logits[e]);
+  __syncwarp();
+  int64_t chosen = shape.topK < shape.experts ? shape.topK : shape.experts;
+  float sum = 0;
+  for (int64_t j = 0; j < chosen; ++j) {
+    int32_t expert = takeLargest(probabilities, shape.experts);
+    sum += fabsf(probabilities[expert]);
+    if (lane == 0)
+      experts[j] = expert;
+  }
+  __syncwarp();
+  float divisor = shape.renormalize ? sum : 1.0f;
+  for (int64_t j = lane; j < shape.topK; j += 32)
+    if (j < chosen) {
+      weights[j] = fromFloat<B>(fabsf(probabilities[experts[j]]) / divisor);
+    } else {
+      weights[j] = fromFloat<B>(0);
+      experts[j] = -1;
+    }
+}
+
+template <typename A, typename B>
+__global__ void routerKernel(Shape shape, const A *logits, const int32_t *microBatchIds, B *weights,
+                             int32_t *experts, float *partials) {
+  extern __shared__ float probabilities[]; // [warps, experts]
+  int warps = static_cast<int>(blockDim.x / 32), warp = static_cast<int>(threadIdx.x / 32);
+  float *statistics = partials + blockIdx.x * shape.microBatches * 2 * shape.experts;
+  Range tokens = blockOf(shape.tokens, gridDim.x, blockIdx.x);
+  for (int64_t first = tokens.begin; first < tokens.end; first += warps) {
+    int64_t t = first + warp;
+    if (t < tokens.end) {
+      if (!shape.isInert(microBatchIds[t])) {
+        routeToken(shape, logits + t * shape.experts, weights + t * shape.topK,
+                   experts + t * shape.topK, probabilities + warp * shape.experts);
+      } else {
+        for (int64_t j = threadIdx.x % 32; j < shape.topK; j += 32) {
+          weights[t * shape.topK + j] = fromFloat<B>(0);
+          experts[t * shape.topK + j] = -1;
+        }
+      }
+    }
+    __syncthreads();
+    for (int64_t e = threadIdx.x; e < shape.experts; e += blockDim.x)
+      for (int64_t u = first; u < first + warps && u < tokens.end; ++u) {
+        if (shape.isInert(microBatchIds[u]))
+          continue;
+        float *counts = statistics + microBatchIds[u] * 2 * shape.experts;
+        float p = probabilities[(u - first) * shape.experts + e];
+        counts[e] += signbit(p) ? 1.0f : 0.0f;
+        counts[shape.experts + e] += roundTo<A>(fabsf(p));
+      }
+    __syncthreads();
+  }
+}
+
+/// dlogits = p (g - sum p g), where g collects the gradients of each probability.
+template <typename A, typename B>
+__global__ void routerGradKernel(Shape shape, const B *dweights, const float *dstatistics,
+                                 const A *logits, const int32_t *experts,
+                                 const int32_t *microBatchIds, A *dlogits) {
+  int lane = threadIdx.x % 32;
+  int64_t t = static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
+  if (t >= shape.tokens)
+    return;
+  int32_t microBatch = microBatchIds[t];
+  logits += t * shape.experts;
+  dlogits += t * shape.experts;
+  if (shape.isInert(microBatch)) {
+    for (int64_t e = lane; e < shape.experts; e += 32)
+      dlogits[e] = fromFloat<A>(0);
+    return;
+  }
+  dweights += t * shape.topK;
+  experts += t * shape.topK;
+  Softmax token = softmax(logits, shape.experts);
+  float divisor = 1, shared = 0;
+  if (shape.renormalize) {
+    float sum = 0, weighted = 0;
+    for (int64_t j = lane; j < shape.topK; j += 32)
+      if (experts[j] >= 0 && experts[j] < shape.experts) {
+        float p = token.probability(logits[experts[j]]);
+        sum += p;
+        weighted += toFloat(dweights[j]) * p;
+      }
+    divisor = warpSum(sum);
+    shared = warpSum(weighted) / divisor;
+  }
+  const float *dprobabilities = dstatistics + (microBatch * 2 + 1) * shape.experts;
+  auto gradientOf = [&](int64_t e) {
+    float gradient = dprobabilities[e];
+    for (int64_t j = 0; j < shape.topK; ++j)
+      if (experts[j] == e)
+        gradient += (toFloat(dweights[j]) - shared) / divisor;
+    return gradient;
+  };
+  float dot = 0;
+  for (int64_t e = lane; e < shape.experts; e += 32)
+    dot += token.probability(logits[e]) * gradientOf(e);
+  dot = warpSum(dot);
+  for (int64_t e = lane; e < shape.experts; e += 32)
+    dlogits[e] = fromFloat<A>(token.probability(logits[e]) * (gradientOf(e) - dot));
+}
+
+Shape shapeOf(const Launch &launch, const Tensor &logits, const Tensor &statistics) {
+  return {logits.dims[0], statistics.dims[0], statistics.dims[2], launch.attributes[0].integer,
+          launch.attributes[2].integer != 0};
+}
+
+} // namespace
+
+Fault prepareRouter(const Launch &launch) {
+  int64_t experts = launch.operands[0].dims[1];
+  if (experts > kProbabilities)
+    return "router: " + std::to_string(experts) + " experts are more than " +
+           std::to_string(kProbabilities) + ", the most that the CUDA kernel handles";
+  return std::nullopt;
+}
+
+Fault runRouter(const Launch &launch) {
+  const Tensor &logits = launch.operands[0], &weights = launch.operands[2];
+  const Tensor &statistics = launch.operands[4];
+  Shape shape = shapeOf(launch, logits, statistics);
+  float *partials = floatWorkspace(launch);
+  int64_t columns = statistics.count();
+  cudaStream_t stream = contextOf(launch).stream;
+  if (auto fault = faultOf(
+          cudaMemsetAsync(partials, 0, kCudaReductionBlocks * columns * 4, stream),
+          "cudaMemsetAsync"))
+    return fault;
+  int64_t fitting = kProbabilities / (shape.experts > 0 ? shape.experts : 1);
+  int64_t warps = fitting < 1 ? 1 : fitting < kMostWarps ? fitting : kMostWarps;
+  withFloatType(logits.dtype, [&]<typename A>(A) {
+    withFloatType(weights.dtype, [&]<typename B>(B) {
+      routerKernel<A, B><<<static_cast<unsigned>(kCudaReductionBlocks),
+                           static_cast<unsigned>(warps * 32),
+                           static_cast<size_t>(warps * shape.experts * 4), stream>>>(
+          shape, logits.as<A>(), launch.operands[1].as<int32_t>(), weights.as<B>(),
+          launch.operands[3].as<int32_t>(), partials);
+    });
+  });
+  sumPartials(launch, partials, kCudaReductionBlocks, columns, columns, statistics.as<float>());
+  return launchFault("router");
+}
+
+Fault runRouterGrad(const Launch &launch) {
+  const Tensor &dweights = launch.operands[0], &logits = launch.operands[2];
+  Shape shape = shapeOf(launch, logits, launch.operands[1]);
+  if (shape.tokens == 0)
+    return std::nullopt;
+  withFloatType(logits.dtype, [&]<typename A>(A) {
+    withFloatType(dweights.dtype, [&]<typename B>(B) {
+      routerGradKernel<A, B><<<static_cast<unsigned>(ceilDivide(shape.tokens, kMostWarps)),
+                               kMostWarps * 32, 0, contextOf(launch).stream>>>(
+          shape, dweights.as<B>(), launch.operands[1].as<float>(), logits.as<A>(),
+          launch.operands[3].as<int32_t>(), launch.operands[4].as<int32_t>(),
+          launch.operands[5].as<A>());
+    });
+  });
+  return launchFault("router_grad");
+}
+
+} // namespace switchyard::kernels::cuda
