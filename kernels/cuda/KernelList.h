@@ -37,7 +37,7 @@ Fault runGroupedGemmDgrad(const Launch &launch);
 Fault prepareGroupedGemmWgrad(const Launch &launch);
 Fault runGroupedGemmWgrad(const Launch &launch);
 
-// Linear.cu
+// Linear.cpp
 Fault prepareLinear(const Launch &launch);
 Fault runLinear(const Launch &launch);
 Fault prepareLinearDgrad(const Launch &launch);

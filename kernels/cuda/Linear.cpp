@@ -1,0 +1,55 @@
+// linear, linear_dgrad, linear_wgrad: a product of cuBLASLt each.
+#include "kernels/cuda/Gemm.h"
+#include "kernels/cuda/KernelList.h"
+
+namespace switchyard::kernels::cuda {
+namespace {
+
+GemmShape forward(const Launch &launch) {
+  const Tensor &x = launch.operands[0], &w = launch.operands[1];
+  return {x.dims[0], w.dims[0], w.dims[1], x.dtype, x.dtype, false, true, false};
+}
+
+GemmShape byData(const Launch &launch) {
+  const Tensor &dy = launch.operands[0], &w = launch.operands[1];
+  return {dy.dims[0], w.dims[1], w.dims[0], dy.dtype, dy.dtype, false, false, false};
+}
+
+GemmShape byWeight(const Launch &launch) {
+  const Tensor &dy = launch.operands[0], &x = launch.operands[1];
+  return {dy.dims[1], x.dims[1], dy.dims[0], dy.dtype, DType::F32, true, false, false};
+}
+
+Fault run(const Launch &launch, const GemmShape &shape) {
+  const Context &context = contextOf(launch);
+  return context.gemms->run(context.stream, shape, launch.operands[0].data, launch.operands[1].data,
+                            launch.operands[2].data, launch.workspace.data());
+}
+
+} // namespace
+
+Fault prepareLinear(const Launch &launch) {
+  return contextOf(launch).gemms->prepare(forward(launch));
+}
+
+Fault runLinear(const Launch &launch) {
+  return run(launch, forward(launch));
+}
+
+Fault prepareLinearDgrad(const Launch &launch) {
+  return contextOf(launch).gemms->prepare(byData(launch));
+}
+
+Fault runLinearDgrad(const Launch &launch) {
+  return run(launch, byData(launch));
+}
+
+Fault prepareLinearWgrad(const Launch &launch) {
+  return contextOf(launch).gemms->prepare(byWeight(launch));
+}
+
+Fault runLinearWgrad(const Launch &launch) {
+  return run(launch, byWeight(launch));
+}
+
+} // namespace switchyard::kernels::cuda
