@@ -34,8 +34,9 @@ endif()
 # 12's -Wrestrict fires on string concatenation (GCC bug 105651).
 function(switchyard_flags target)
   target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Werror
-    $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
+  target_compile_options(${target} PRIVATE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Werror $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>>
+    $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Werror -Werror=all-warnings>)
 endfunction()
 
 # switchyard_library(name SRCS a.cpp ... LINK libraries ...)

@@ -15,6 +15,9 @@ class Backend {
 public:
   virtual ~Backend() = default;
 
+  /// What messages call it, such as "CPU".
+  virtual std::string_view name() const = 0;
+
   /// What workspace bounds are asked for.
   virtual Target target() const = 0;
 
@@ -29,7 +32,8 @@ public:
   virtual std::optional<std::string> prepare(std::string_view kernel, const Launch &launch) = 0;
   /// Runs it to the end. Fills in the launch's context.
   virtual void run(std::string_view kernel, const Launch &launch) = 0;
-  /// Heap allocations of the host during the last run.
+  /// Allocations of the last run: of the host's heap on a CPU; on a GPU, of the device's memory and
+  /// by operator new.
   virtual int64_t allocationsOfLastRun() const = 0;
 };
 

@@ -14,6 +14,7 @@ class CpuBackend final : public Backend {
 public:
   explicit CpuBackend(int threads) : pool_(threads), gemms_(threads), context_{&pool_, &gemms_} {}
 
+  std::string_view name() const override { return "CPU"; }
   Target target() const override { return {Target::Kind::Cpu, pool_.threads()}; }
 
   void *allocate(int64_t bytes) override {

@@ -237,7 +237,8 @@ TEST(Attention, RefusesWhatItCannotRun) {
     EXPECT_EQ(refusal(kernel, 3, 2, 8),
               "attention: num_heads 3 is not a multiple of num_kv_heads 2");
     EXPECT_EQ(refusal(kernel, 2, 2, 257),
-              "attention: head_dim 257 is more than 256, the most that the CPU kernel handles");
+              "attention: head_dim 257 is more than 256, the most that the " +
+                  std::string(makeBackend(1)->name()) + " kernel handles");
     EXPECT_EQ(refusal(kernel, 2, 2, 256), "");
   }
 }
