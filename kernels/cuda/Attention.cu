@@ -9,8 +9,8 @@ namespace {
 
 /// Floats of shared memory: queries, keys, values, weights.
 template <int Depth>
-constexpr int kShared = (Tiles<Depth>::kOwn + 2 * kOther) * Tiles<Depth>::kStride +
-                        Tiles<Depth>::kOwn *kScoreStride;
+constexpr int kShared =
+    (Tiles<Depth>::kOwn + 2 * kOther) * Tiles<Depth>::kStride + Tiles<Depth>::kOwn * kScoreStride;
 
 /// The online softmax of a thread's rows: each row belongs to 16 lanes.
 template <int Rows>
@@ -54,8 +54,7 @@ __global__ __launch_bounds__(kAttentionThreads) void attentionKernel(AttentionSh
 
   loadTile<kOwn, Depth>(qkv + first * width + head * depth, width, rows, depth, shape.scale,
                         queries);
-  Range cover =
-      coverRows<kOwn>(first, visible, [&](int64_t row) { return keysOf(shape, row); });
+  Range cover = coverRows<kOwn>(first, visible, [&](int64_t row) { return keysOf(shape, row); });
   RunningSoftmax<kRows> softmax;
   Sums<Depth> sums;
   for (int64_t key = cover.begin; key < cover.end; key += kOther) {

@@ -1,7 +1,8 @@
 // attention_grad, from the rows' logsumexp (FlashAttention-2): p = exp(score - lse), dv = p^T dy,
 // ds = p (dy v^T - rowsum(dy y)), dq = scale ds k, dk = scale ds^T q. One kernel computes dq, a
-// block per query tile and head; one computes dk and dv, a block per key tile and key head. Both form
-// the scores anew; no two blocks write to the same place, so that no sum depends on their order.
+// block per query tile and head; one computes dk and dv, a block per key tile and key head. Both
+// form the scores anew; no two blocks write to the same place, so that no sum depends on their
+// order.
 #include "kernels/cuda/AttentionTiles.cuh"
 #include "kernels/cuda/KernelList.h"
 
@@ -18,9 +19,7 @@ struct Gradient {
   float *delta = nullptr;     // [T, heads]
   T *dqkv = nullptr;          // [T, packed]
 
-  __device__ int64_t width() const {
-    return (shape.heads + 2 * shape.kvHeads) * shape.headDim;
-  }
+  __device__ int64_t width() const { return (shape.heads + 2 * shape.kvHeads) * shape.headDim; }
   __device__ int64_t outputWidth() const { return shape.heads * shape.headDim; }
   __device__ int64_t keyColumn(int64_t kvHead) const {
     return (shape.heads + kvHead) * shape.headDim;
@@ -33,7 +32,7 @@ struct Gradient {
 /// Floats of shared memory: two tiles of own rows, two of the others, two of scores.
 template <int Depth>
 constexpr int kShared = 2 * (Tiles<Depth>::kOwn + kOther) * Tiles<Depth>::kStride +
-                        2 * Tiles<Depth>::kOwn *kScoreStride;
+                        2 * Tiles<Depth>::kOwn * kScoreStride;
 
 /// The shared memory of a block.
 template <int Depth>
@@ -83,8 +82,7 @@ __global__ __launch_bounds__(kAttentionThreads) void queryGradKernel(Gradient<T>
                         shape.scale, scratch.firstOwn);
   loadTile<kOwn, Depth>(gradient.dy + first * outputs + head * depth, outputs, rows, depth, 1.0f,
                         scratch.secondOwn);
-  Range cover =
-      coverRows<kOwn>(first, visible, [&](int64_t row) { return keysOf(shape, row); });
+  Range cover = coverRows<kOwn>(first, visible, [&](int64_t row) { return keysOf(shape, row); });
   float lse[kRows], delta[kRows], factors[kRows];
 #pragma unroll
   for (int i = 0; i < kRows; ++i) {
@@ -180,8 +178,7 @@ __global__ __launch_bounds__(kAttentionThreads) void keyGradKernel(Gradient<T> g
                         scratch.firstOwn);
   loadTile<kOwn, Depth>(packed + gradient.valueColumn(kvHead), width, rows, depth, 1.0f,
                         scratch.secondOwn);
-  Range cover =
-      coverRows<kOwn>(first, visible, [&](int64_t row) { return queriesOf(shape, row); });
+  Range cover = coverRows<kOwn>(first, visible, [&](int64_t row) { return queriesOf(shape, row); });
   Sums<Depth> dk, dv;
   for (int64_t head = kvHead * group; head < (kvHead + 1) * group; ++head)
     addQueries<T, Depth>(gradient, scratch, visible, cover, head, dk, dv);
@@ -198,8 +195,9 @@ template <typename T, int Depth>
 void runGradient(const Gradient<T> &gradient, cudaStream_t stream) {
   const AttentionShape &shape = gradient.shape;
   auto tiles = static_cast<unsigned>(ceilDivide(shape.tokens, Tiles<Depth>::kOwn));
-  deltaKernel<T><<<static_cast<unsigned>(ceilDivide(shape.tokens * shape.heads, 8)), 256, 0,
-                   stream>>>(gradient);
+  deltaKernel<T>
+      <<<static_cast<unsigned>(ceilDivide(shape.tokens * shape.heads, 8)), 256, 0, stream>>>(
+          gradient);
   queryGradKernel<T, Depth><<<dim3(tiles, static_cast<unsigned>(shape.heads)), kAttentionThreads,
                               kShared<Depth> * 4, stream>>>(gradient);
   keyGradKernel<T, Depth><<<dim3(tiles, static_cast<unsigned>(shape.kvHeads)), kAttentionThreads,

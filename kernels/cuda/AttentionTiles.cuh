@@ -88,8 +88,7 @@ __device__ void loadTile(const T *x, int64_t stride, int64_t rows, int64_t depth
                          float *tile) {
   for (int i = threadIdx.x; i < Rows * Depth; i += kAttentionThreads) {
     int r = i / Depth, c = i % Depth;
-    tile[r * (Depth + 4) + c] =
-        r < rows && c < depth ? factor * toFloat(x[r * stride + c]) : 0.0f;
+    tile[r * (Depth + 4) + c] = r < rows && c < depth ? factor * toFloat(x[r * stride + c]) : 0.0f;
   }
 }
 
@@ -113,8 +112,8 @@ __device__ void tileScores(const float *own, const float *other,
       float4 left = *reinterpret_cast<const float4 *>(own + (y + 16 * i) * kStride + c);
 #pragma unroll
       for (int j = 0; j < 2; ++j)
-        scores[i][j] += left.x * right[j].x + left.y * right[j].y + left.z * right[j].z +
-                        left.w * right[j].w;
+        scores[i][j] +=
+            left.x * right[j].x + left.y * right[j].y + left.z * right[j].z + left.w * right[j].w;
     }
   }
 }
@@ -136,8 +135,8 @@ struct Sums {
         factors[i] = weights[(y + 16 * i) * kScoreStride + r];
 #pragma unroll
       for (int j = 0; j < kPacks; ++j) {
-        float4 pack = *reinterpret_cast<const float4 *>(other + r * Tiles<Depth>::kStride +
-                                                        4 * (x + 16 * j));
+        float4 pack =
+            *reinterpret_cast<const float4 *>(other + r * Tiles<Depth>::kStride + 4 * (x + 16 * j));
 #pragma unroll
         for (int i = 0; i < kRows; ++i) {
           values[i][j][0] += factors[i] * pack.x;

@@ -29,9 +29,8 @@ void forElements(const Launch &launch, const Op &op, int64_t count, bool wide,
   withPack<N>(wide, [&](auto width) {
     constexpr int kWidth = decltype(width)::value;
     int64_t blocks = ceilDivide(ceilDivide(count, kWidth), kThreads);
-    elementsKernel<kWidth, Op>
-        <<<static_cast<unsigned>(std::min(blocks, maxBlocks)), kThreads, 0,
-           contextOf(launch).stream>>>(op, count);
+    elementsKernel<kWidth, Op><<<static_cast<unsigned>(std::min(blocks, maxBlocks)), kThreads, 0,
+                                 contextOf(launch).stream>>>(op, count);
   });
 }
 

@@ -1,4 +1,4 @@
-// add, scale, constant, accumulate, gather_rows, sum.
+// add, scale, constant, accumulate, cast, gather_rows, sum.
 #include "kernels/cuda/Elements.cuh"
 #include "kernels/cuda/KernelList.h"
 
@@ -64,6 +64,18 @@ struct Accumulate {
     for (int j = 0; j < N; ++j)
       sum[j] += term[j];
     storePack(accumulator + i, sum);
+  }
+};
+
+template <typename A, typename B>
+struct Cast {
+  const A *x;
+  B *y;
+  template <int N>
+  __device__ void apply(int64_t i) const {
+    float values[N];
+    loadPack(x + i, values);
+    storePack(y + i, values);
   }
 };
 
@@ -138,6 +150,18 @@ Fault runAccumulate(const Launch &launch) {
   return launchFault("accumulate");
 }
 
+Fault runCast(const Launch &launch) {
+  const Tensor &x = launch.operands[0], &y = launch.operands[1];
+  withFloatType(x.dtype, [&]<typename A>(A) {
+    withFloatType(y.dtype, [&]<typename B>(B) {
+      constexpr int kWide = kPack<A> > kPack<B> ? kPack<A> : kPack<B>;
+      forElements<kWide>(launch, Cast<A, B>{x.as<A>(), y.as<B>()}, x.count(),
+                         isAligned({x.data, y.data}));
+    });
+  });
+  return launchFault("cast");
+}
+
 Fault runGatherRows(const Launch &launch) {
   const Tensor &x = launch.operands[0], &selected = launch.operands[1], &y = launch.operands[2];
   int64_t rows = y.dims[0], width = y.dims[1];
@@ -147,9 +171,9 @@ Fault runGatherRows(const Launch &launch) {
     bool wide = width % kPack<T> == 0 && isAligned({x.data, y.data});
     withPack<kPack<T>>(wide, [&](auto pack) {
       constexpr int kN = decltype(pack)::value;
-      gatherRowsKernel<T, kN><<<static_cast<unsigned>(rows), threadsFor(width / kN), 0,
-                                contextOf(launch).stream>>>(
-          x.as<T>(), x.dims[0], selected.as<int32_t>(), y.as<T>(), width);
+      gatherRowsKernel<T, kN>
+          <<<static_cast<unsigned>(rows), threadsFor(width / kN), 0, contextOf(launch).stream>>>(
+              x.as<T>(), x.dims[0], selected.as<int32_t>(), y.as<T>(), width);
     });
   });
   return launchFault("gather_rows");

@@ -92,8 +92,8 @@ Fault runEmbedding(const Launch &launch) {
     withPack<kPack<T>>(wide, [&](auto pack) {
       constexpr int kN = decltype(pack)::value;
       embeddingKernel<T, kN><<<static_cast<unsigned>(y.dims[0]), threadsFor(width / kN), 0,
-                               contextOf(launch).stream>>>(
-          table.as<T>(), table.dims[0], ids.as<int32_t>(), y.as<T>(), width);
+                               contextOf(launch).stream>>>(table.as<T>(), table.dims[0],
+                                                           ids.as<int32_t>(), y.as<T>(), width);
     });
   });
   return launchFault("embedding");

@@ -88,10 +88,9 @@ Fault GemmCache::prepare(const GemmShape &shape) {
                                          &scratch, sizeof scratch);
     cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
                                          &reductions, sizeof reductions);
-    fault = libraryFault(cublasLtMatmulAlgoGetHeuristic(handle_, product.description, product.first,
-                                                        product.second, product.result,
-                                                        product.result, preference, 1, &found,
-                                                        &count),
+    fault = libraryFault(cublasLtMatmulAlgoGetHeuristic(
+                             handle_, product.description, product.first, product.second,
+                             product.result, product.result, preference, 1, &found, &count),
                          "cublasLtMatmulAlgoGetHeuristic", shape);
     cublasLtMatmulPreferenceDestroy(preference);
   }

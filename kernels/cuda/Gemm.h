@@ -1,7 +1,7 @@
 // Dense matrix products through cuBLASLt, chosen ahead.
 //
-// The algorithm is the first of cuBLASLt's own heuristic for the shape (never a timing), among those
-// whose partial sums, if any, are added in a fixed order. float32 products use no TF32.
+// The algorithm is the first of cuBLASLt's own heuristic for the shape (never a timing), among
+// those whose partial sums, if any, are added in a fixed order. float32 products use no TF32.
 #pragma once
 
 #include "kernels/cuda/Kernels.h"

@@ -1,9 +1,9 @@
 // Grouped GEMM: each expert's rows times its matrix, and the gradients.
 //
-// A block computes a tile of the result: of a group's rows by data, of an expert's matrix by weight.
-// Group sizes stay on the device: the grid is as large as any sizes can need, and a block finds its
-// own tile. bfloat16 goes through the tensor cores (mma by way of nvcuda::wmma) from a pipeline of
-// cp.async stages; float32 through FMA. Any extents: what a tile has too much is zero.
+// A block computes a tile of the result: of a group's rows by data, of an expert's matrix by
+// weight. Group sizes stay on the device: the grid is as large as any sizes can need, and a block
+// finds its own tile. bfloat16 goes through the tensor cores (mma by way of nvcuda::wmma) from a
+// pipeline of cp.async stages; float32 through FMA. Any extents: what a tile has too much is zero.
 #include "kernels/cuda/Groups.cuh"
 #include "kernels/cuda/KernelList.h"
 
@@ -38,7 +38,7 @@ constexpr int kSkew = 8; // keeps rows of a tile in different banks
 
 /// Elements of a stage's tile: rows of the contiguous dimension, padded.
 template <bool AlongK, int Outer>
-constexpr int kTile = AlongK ? Outer *(kK + kSkew) : kK *(Outer + kSkew);
+constexpr int kTile = AlongK ? Outer * (kK + kSkew) : kK * (Outer + kSkew);
 
 /// Starts to fetch a tile of ROWS x COLUMNS from (row, column). Packs of 8 go by cp.async.
 template <int ROWS, int COLUMNS, bool Packed>
@@ -73,7 +73,7 @@ __device__ void fetchOperand(const Matrix<BFloat16> &from, int64_t outer, int64_
 
 /// Bytes of shared memory.
 template <bool AAlongK, bool BAlongK>
-constexpr int kShared = kStages * (kTile<AAlongK, kM> + kTile<BAlongK, kN>) * 2;
+constexpr int kShared = kStages * (kTile<AAlongK, kM> + kTile<BAlongK, kN>)*2;
 
 /// Stores a 16 x 16 piece of the result that a warp has staged.
 template <typename C>
@@ -220,8 +220,8 @@ struct ByRows {
 /// Blocks along x are tiles of columns, along y tiles of all groups' rows.
 template <typename T, bool WeightAlongK, bool Packed>
 __global__ __launch_bounds__(kThreads) void byRowsKernel(ByRows<T> operands) {
-  GroupTile tile = findTile(operands.sizes, operands.experts, operands.rows, blockIdx.y,
-                            kTileRows<T>);
+  GroupTile tile =
+      findTile(operands.sizes, operands.experts, operands.rows, blockIdx.y, kTileRows<T>);
   int64_t n = operands.n, k = operands.k;
   int64_t column = static_cast<int64_t>(blockIdx.x) * kTileColumns<T>;
   if (tile.expert < 0)
@@ -237,7 +237,11 @@ __global__ __launch_bounds__(kThreads) void byRowsKernel(ByRows<T> operands) {
   const T *w = operands.w + tile.expert * n * k;
   Product<T, T> product{{operands.x + tile.begin * k, k, height, k},
                         WeightAlongK ? Matrix<T>{w, k, n, k} : Matrix<T>{w, n, k, n},
-                        y, n, height, n, k};
+                        y,
+                        n,
+                        height,
+                        n,
+                        k};
   multiply<true, WeightAlongK, Packed>(product, 0, column);
 }
 
@@ -251,7 +255,11 @@ __global__ __launch_bounds__(kThreads) void byWeightKernel(const T *dy, const T 
   int64_t height = group.end - group.begin;
   Product<T, float> product{{dy + group.begin * n, n, height, n},
                             {x + group.begin * k, k, height, k},
-                            dw + group.expert * n * k, k, n, k, height};
+                            dw + group.expert * n * k,
+                            k,
+                            n,
+                            k,
+                            height};
   multiply<false, false, Packed>(product, blockIdx.x / across * kTileRows<T>,
                                  blockIdx.x % across * kTileColumns<T>);
 }
@@ -275,8 +283,7 @@ constexpr size_t kSharedBytes =
 
 template <bool WeightAlongK>
 Fault prepareByRows(const Launch &) {
-  if (auto fault =
-          raiseShared<true, WeightAlongK>(byRowsKernel<BFloat16, WeightAlongK, true>))
+  if (auto fault = raiseShared<true, WeightAlongK>(byRowsKernel<BFloat16, WeightAlongK, true>))
     return fault;
   return raiseShared<true, WeightAlongK>(byRowsKernel<BFloat16, WeightAlongK, false>);
 }
@@ -289,8 +296,8 @@ Fault runByRows(const Launch &launch, const char *kernel) {
   if (rows == 0 || n == 0)
     return std::nullopt;
   withFloatType(x.dtype, [&]<typename T>(T) {
-    ByRows<T> operands{x.as<T>(), w.as<T>(), launch.operands[2].as<int32_t>(), y.as<T>(),
-                       rows,      experts,   n,                                k};
+    ByRows<T> operands{
+        x.as<T>(), w.as<T>(), launch.operands[2].as<int32_t>(), y.as<T>(), rows, experts, n, k};
     dim3 grid(static_cast<unsigned>(ceilDivide(n, kTileColumns<T>)),
               static_cast<unsigned>(mostTiles(experts, rows, kTileRows<T>)));
     auto *function = isPacked(launch, n, k) ? byRowsKernel<T, WeightAlongK, true>

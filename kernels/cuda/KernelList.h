@@ -16,6 +16,7 @@ Fault runAttentionGrad(const Launch &launch);
 // Elementwise.cu
 Fault runAccumulate(const Launch &launch);
 Fault runAdd(const Launch &launch);
+Fault runCast(const Launch &launch);
 Fault runConstant(const Launch &launch);
 Fault runGatherRows(const Launch &launch);
 Fault runScale(const Launch &launch);

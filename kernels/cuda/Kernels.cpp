@@ -12,6 +12,7 @@ constexpr Kernel kKernels[] = {
     {"add", nullptr, runAdd},
     {"attention", prepareAttention, runAttention},
     {"attention_grad", prepareAttentionGrad, runAttentionGrad},
+    {"cast", nullptr, runCast},
     {"clip", nullptr, runClip},
     {"constant", nullptr, runConstant},
     {"embedding", nullptr, runEmbedding},

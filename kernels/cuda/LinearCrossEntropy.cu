@@ -1,12 +1,12 @@
 // Cross entropy of logits that are never all held, and its gradients.
 //
 // chunk_rows rows at a time: logits = x w^T in float32; a block per row finds its maximum, sum and
-// loss and writes the logits' gradient in the model's dtype; dx = dlogits w, dw += dlogits^T x. Rows
-// without a label or weight are left out: they enter the products as zeros.
-#include "kernels/signatures/linear_cross_entropy.h"
+// loss and writes the logits' gradient in the model's dtype; dx = dlogits w, dw += dlogits^T x.
+// Rows without a label or weight are left out: they enter the products as zeros.
 #include "kernels/cuda/Gemm.h"
 #include "kernels/cuda/KernelList.h"
 #include "kernels/cuda/Reduce.cuh"
+#include "kernels/signatures/linear_cross_entropy.h"
 
 #include <algorithm>
 

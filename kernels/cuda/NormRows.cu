@@ -28,8 +28,7 @@ __device__ float rmsScale(const T *x, int64_t width, float eps) {
 template <typename T, int N>
 __device__ void copyRest(const NormRows &shape, const T *from, T *to) {
   const NormPart &last = shape.part[shape.parts - 1];
-  for (int64_t i = last.offset + last.width + threadIdx.x * N; i < shape.width;
-       i += blockDim.x * N)
+  for (int64_t i = last.offset + last.width + threadIdx.x * N; i < shape.width; i += blockDim.x * N)
     *reinterpret_cast<Pack<T, N> *>(to + i) = *reinterpret_cast<const Pack<T, N> *>(from + i);
 }
 
@@ -137,9 +136,9 @@ void normRows(const Launch &launch, const NormRows &shape, const Tensor &x, cons
     bool wide = isWide(shape, kPack<T>) && isAligned({x.data, y.data});
     withPack<kPack<T>>(wide, [&](auto pack) {
       constexpr int kN = decltype(pack)::value;
-      normRowsKernel<T, kN><<<static_cast<unsigned>(shape.rows),
-                              threadsFor(ceilDivide(shape.width, kN), 512), 0,
-                              contextOf(launch).stream>>>(shape, x.as<T>(), y.as<T>());
+      normRowsKernel<T, kN>
+          <<<static_cast<unsigned>(shape.rows), threadsFor(ceilDivide(shape.width, kN), 512), 0,
+             contextOf(launch).stream>>>(shape, x.as<T>(), y.as<T>());
     });
   });
 }
@@ -155,11 +154,10 @@ void normRowsGrad(const Launch &launch, const NormRows &shape, const Tensor &dy,
     withPack<kPack<T>>(wide, [&](auto pack) {
       constexpr int kN = decltype(pack)::value;
       int64_t shared = columns <= kSharedColumns ? columns * 4 : 0;
-      normRowsGradKernel<T, kN>
-          <<<static_cast<unsigned>(kCudaReductionBlocks),
-             threadsFor(ceilDivide(shape.width, kN), 512), static_cast<size_t>(shared),
-             contextOf(launch).stream>>>(shape, columns, dy.as<T>(), x.as<T>(), dx.as<T>(),
-                                         partials);
+      normRowsGradKernel<T, kN><<<static_cast<unsigned>(kCudaReductionBlocks),
+                                  threadsFor(ceilDivide(shape.width, kN), 512),
+                                  static_cast<size_t>(shared), contextOf(launch).stream>>>(
+          shape, columns, dy.as<T>(), x.as<T>(), dx.as<T>(), partials);
     });
   });
   for (int p = 0; p < shape.parts; ++p) {

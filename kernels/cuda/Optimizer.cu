@@ -1,8 +1,8 @@
 // sum_of_squares, clip, adamw, adamw_master.
-#include "kernels/signatures/optimizer.h"
 #include "kernels/cuda/Elements.cuh"
 #include "kernels/cuda/KernelList.h"
 #include "kernels/cuda/Reduce.cuh"
+#include "kernels/signatures/optimizer.h"
 
 namespace switchyard::kernels::cuda {
 namespace {

@@ -17,8 +17,8 @@ __device__ inline unsigned lanesBefore() {
   return (1u << (threadIdx.x % 32)) - 1;
 }
 
-/// Calls body(slot, exists, expert, peers) for a warp's slots, 32 at a time, in all lanes: expert is
-/// -1 where there is none, peers are the lanes of the same expert.
+/// Calls body(slot, exists, expert, peers) for a warp's slots, 32 at a time, in all lanes: expert
+/// is -1 where there is none, peers are the lanes of the same expert.
 template <typename Body>
 __device__ void forSlots(const int32_t *experts, int64_t slots, int64_t numExperts,
                          const Body &body) {
@@ -195,9 +195,9 @@ Fault combine(const Launch &launch, const Tensor &rows, const B *weights, const 
   bool wide = width % kPack<T> == 0 && isAligned({rows.data, y.data});
   withPack<kPack<T>>(wide, [&](auto pack) {
     constexpr int kN = decltype(pack)::value;
-    unpermuteKernel<T, B, kN><<<static_cast<unsigned>(tokens), threadsFor(width / kN), 0,
-                                contextOf(launch).stream>>>(
-        rows.as<T>(), weights, rowOfSlot.as<int32_t>(), rowOfSlot.dims[1], y.as<T>(), width);
+    unpermuteKernel<T, B, kN>
+        <<<static_cast<unsigned>(tokens), threadsFor(width / kN), 0, contextOf(launch).stream>>>(
+            rows.as<T>(), weights, rowOfSlot.as<int32_t>(), rowOfSlot.dims[1], y.as<T>(), width);
   });
   return launchFault(kernel);
 }
@@ -267,8 +267,8 @@ Fault runUnpermuteGrad(const Launch &launch) {
   int32_t *slotOfRow = nullptr;
   if (auto fault = invert(launch, rowOfSlot, slotOfRow))
     return fault;
-  if (auto fault = faultOf(cudaMemsetAsync(dweights.data, 0, dweights.bytes(), stream),
-                           "cudaMemsetAsync"))
+  if (auto fault =
+          faultOf(cudaMemsetAsync(dweights.data, 0, dweights.bytes(), stream), "cudaMemsetAsync"))
     return fault;
   withFloatType(dy.dtype, [&]<typename T>(T) {
     withFloatType(weights.dtype, [&]<typename B>(B) {

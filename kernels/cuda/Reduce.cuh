@@ -80,9 +80,10 @@ static __global__ void sumPartialsKernel(const float *partials, int64_t blocks, 
 inline void sumPartials(const Launch &launch, const float *partials, int64_t blocks, int64_t stride,
                         int64_t count, float *sums) {
   if (count > 0)
-    reduce::sumPartialsKernel<<<static_cast<unsigned>(ceilDivide(count, reduce::kColumns)),
-                                dim3(reduce::kColumns, reduce::kGroups), 0,
-                                contextOf(launch).stream>>>(partials, blocks, stride, count, sums);
+    reduce::
+        sumPartialsKernel<<<static_cast<unsigned>(ceilDivide(count, reduce::kColumns)),
+                            dim3(reduce::kColumns, reduce::kGroups), 0, contextOf(launch).stream>>>(
+            partials, blocks, stride, count, sums);
 }
 
 inline float *floatWorkspace(const Launch &launch) {

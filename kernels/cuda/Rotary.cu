@@ -83,9 +83,9 @@ Fault runRotary(const Launch &launch) {
     bool wide = shape.headDim % (2 * kPack<T>) == 0 && isAligned({qkv.data, y.data});
     withPack<kPack<T>>(wide, [&](auto pack) {
       constexpr int kN = decltype(pack)::value;
-      rotaryKernel<T, kN><<<static_cast<unsigned>(qkv.dims[0]), threadsFor(shape.width / kN / 2), 0,
-                            contextOf(launch).stream>>>(shape, qkv.as<T>(),
-                                                        positions.as<int32_t>(), y.as<T>());
+      rotaryKernel<T, kN>
+          <<<static_cast<unsigned>(qkv.dims[0]), threadsFor(shape.width / kN / 2), 0,
+             contextOf(launch).stream>>>(shape, qkv.as<T>(), positions.as<int32_t>(), y.as<T>());
     });
   });
   return launchFault("rotary");

@@ -210,19 +210,18 @@ Fault runRouter(const Launch &launch) {
   float *partials = floatWorkspace(launch);
   int64_t columns = statistics.count();
   cudaStream_t stream = contextOf(launch).stream;
-  if (auto fault = faultOf(
-          cudaMemsetAsync(partials, 0, kCudaReductionBlocks * columns * 4, stream),
-          "cudaMemsetAsync"))
+  if (auto fault = faultOf(cudaMemsetAsync(partials, 0, kCudaReductionBlocks * columns * 4, stream),
+                           "cudaMemsetAsync"))
     return fault;
   int64_t fitting = kProbabilities / (shape.experts > 0 ? shape.experts : 1);
   int64_t warps = fitting < 1 ? 1 : fitting < kMostWarps ? fitting : kMostWarps;
   withFloatType(logits.dtype, [&]<typename A>(A) {
     withFloatType(weights.dtype, [&]<typename B>(B) {
-      routerKernel<A, B><<<static_cast<unsigned>(kCudaReductionBlocks),
-                           static_cast<unsigned>(warps * 32),
-                           static_cast<size_t>(warps * shape.experts * 4), stream>>>(
-          shape, logits.as<A>(), launch.operands[1].as<int32_t>(), weights.as<B>(),
-          launch.operands[3].as<int32_t>(), partials);
+      routerKernel<A, B>
+          <<<static_cast<unsigned>(kCudaReductionBlocks), static_cast<unsigned>(warps * 32),
+             static_cast<size_t>(warps * shape.experts * 4), stream>>>(
+              shape, logits.as<A>(), launch.operands[1].as<int32_t>(), weights.as<B>(),
+              launch.operands[3].as<int32_t>(), partials);
     });
   });
   sumPartials(launch, partials, kCudaReductionBlocks, columns, columns, statistics.as<float>());

@@ -52,9 +52,8 @@ public:
   Status create() {
     for (Half &half : halves_) {
       SY_RETURN_IF_ERROR(statusOf(cudaMallocHost(&half.data, kHalf), "cudaMallocHost"));
-      SY_RETURN_IF_ERROR(
-          statusOf(cudaEventCreateWithFlags(&half.event, cudaEventDisableTiming),
-                   "cudaEventCreateWithFlags"));
+      SY_RETURN_IF_ERROR(statusOf(cudaEventCreateWithFlags(&half.event, cudaEventDisableTiming),
+                                  "cudaEventCreateWithFlags"));
     }
     return {};
   }
@@ -81,14 +80,13 @@ public:
       Half &half = takeHalf();
       uint64_t piece = std::min(kHalf, bytes - done);
       SY_RETURN_IF_ERROR(wait(half));
-      SY_RETURN_IF_ERROR(statusOf(cudaMemcpyAsync(half.data,
-                                                  static_cast<const std::byte *>(from) + done,
-                                                  piece, cudaMemcpyDeviceToHost, stream),
-                                  "cudaMemcpyAsync from the device"));
+      SY_RETURN_IF_ERROR(
+          statusOf(cudaMemcpyAsync(half.data, static_cast<const std::byte *>(from) + done, piece,
+                                   cudaMemcpyDeviceToHost, stream),
+                   "cudaMemcpyAsync from the device"));
       SY_RETURN_IF_ERROR(statusOf(cudaEventRecord(half.event, stream), "cudaEventRecord"));
       if (last)
-        SY_RETURN_IF_ERROR(
-            empty(*last, static_cast<std::byte *>(to) + done - kHalf, kHalf));
+        SY_RETURN_IF_ERROR(empty(*last, static_cast<std::byte *>(to) + done - kHalf, kHalf));
       last = &half;
       if (done + piece == bytes)
         return empty(half, static_cast<std::byte *>(to) + done, piece);
@@ -130,9 +128,8 @@ public:
       return Status::usage("there is no GPU " + std::to_string(ordinal) + ": this process sees " +
                            std::to_string(devices) + " (CUDA_VISIBLE_DEVICES narrows them)");
     SY_RETURN_IF_ERROR(statusOf(cudaSetDevice(ordinal), "cudaSetDevice"));
-    SY_RETURN_IF_ERROR(
-        statusOf(cudaStreamCreateWithFlags(&context_.stream, cudaStreamNonBlocking),
-                 "cudaStreamCreateWithFlags"));
+    SY_RETURN_IF_ERROR(statusOf(cudaStreamCreateWithFlags(&context_.stream, cudaStreamNonBlocking),
+                                "cudaStreamCreateWithFlags"));
     SY_RETURN_IF_ERROR(staging_.create());
     context_.gemms = &gemms_;
     size_t free = 0, total = 0;

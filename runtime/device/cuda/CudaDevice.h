@@ -1,5 +1,5 @@
-// A CUDA GPU as a device: memory of cudaMalloc, kernels from kernels/cuda on one stream, copies from
-// and to the host through pinned memory.
+// A CUDA GPU as a device: memory of cudaMalloc, kernels from kernels/cuda on one stream, copies
+// from and to the host through pinned memory.
 #pragma once
 
 #include "runtime/device/Device.h"

@@ -54,12 +54,10 @@ public:
   }
   void release(void *memory) override { expectOk(cudaFree(memory), "cudaFree"); }
   void upload(void *device, const void *host, int64_t bytes) override {
-    expectOk(cudaMemcpy(device, host, static_cast<size_t>(bytes), cudaMemcpyHostToDevice),
-             "cudaMemcpy");
+    copy(device, host, bytes, cudaMemcpyHostToDevice);
   }
   void download(void *host, const void *device, int64_t bytes) override {
-    expectOk(cudaMemcpy(host, device, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost),
-             "cudaMemcpy");
+    copy(host, device, bytes, cudaMemcpyDeviceToHost);
   }
 
   std::optional<std::string> prepare(std::string_view kernel, const Launch &launch) override {
@@ -95,6 +93,13 @@ public:
   int64_t allocationsOfLastRun() const override { return allocationsOfLastRun_; }
 
 private:
+  // On the kernels' stream: cudaMemcpy may return before what it sends has arrived.
+  void copy(void *to, const void *from, int64_t bytes, cudaMemcpyKind kind) {
+    expectOk(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), kind, context_.stream),
+             "cudaMemcpyAsync");
+    expectOk(cudaStreamSynchronize(context_.stream), "cudaStreamSynchronize");
+  }
+
   cuda::GemmCache gemms_;
   cuda::Context context_;
   int64_t allocationsOfLastRun_ = 0;

@@ -47,8 +47,8 @@ TEST_F(CudaDeviceTest, MemoryIsZeroedAndAligned) {
 // Sizes around the pieces that staging copies in; the source may be overwritten right after copyIn.
 TEST_F(CudaDeviceTest, CopiesOfAnySizeComeBack) {
   constexpr uint64_t kPiece = 8 << 20;
-  for (uint64_t size : {uint64_t{0}, uint64_t{1}, kPiece - 1, kPiece, kPiece + 1, 2 * kPiece,
-                        5 * kPiece + 12345}) {
+  for (uint64_t size :
+       {uint64_t{0}, uint64_t{1}, kPiece - 1, kPiece, kPiece + 1, 2 * kPiece, 5 * kPiece + 12345}) {
     std::vector<uint32_t> values(size / 4 + 1);
     std::iota(values.begin(), values.end(), static_cast<uint32_t>(size));
     std::vector<uint32_t> sent = values, received(values.size());
