@@ -1,6 +1,7 @@
 #include "passes/AxisFlow.h"
 
 #include "mlir/IR/Matchers.h"
+#include "mlir/IR/TypeUtilities.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -17,8 +18,10 @@ bool isZero(Operation *op) {
   return matchPattern(op, m_Constant(&value)) && value.getValue().isZero();
 }
 
-unsigned bitOf(dist::Axis axis) {
-  return 1u << static_cast<unsigned>(axis);
+/// The bit of `axis` in AxisKinds::chosen; none for integers, which are never summed terms.
+unsigned chosenBit(Value value, dist::Axis axis) {
+  bool isFloat = isa<FloatType>(getElementTypeOrSelf(value));
+  return isFloat ? 1u << static_cast<unsigned>(axis) : 0;
 }
 
 /// Whether `part` can be a flat shard of `whole`.
@@ -45,8 +48,13 @@ LogicalResult AxisFlow::run(func::FuncOp program, AxisKind inputs) {
   updates_ = isAlike(inputs);
   if (!program.getBody().hasOneBlock())
     return program.emitOpError("expects one block");
-  for (BlockArgument argument : program.getArguments())
-    kinds_[argument] = AxisKinds(inputs);
+  for (BlockArgument argument : program.getArguments()) {
+    AxisKinds &kinds = kinds_[argument] = AxisKinds(inputs);
+    auto replicated =
+        program.getArgAttrOfType<dist::AxesAttr>(argument.getArgNumber(), dist::kReplicatedAttr);
+    for (dist::Axis axis : replicated ? replicated.getAxes() : ArrayRef<dist::Axis>())
+      kinds[axis] = AxisKind::Same;
+  }
   for (Operation &op : program.getBody().front().without_terminator())
     if (failed(visit(&op)))
       return failure();
@@ -87,6 +95,13 @@ void AxisFlow::set(ValueRange results, const AxisKinds &kinds) {
   }
 }
 
+unsigned AxisFlow::chosenOf(ValueRange values) const {
+  unsigned chosen = 0;
+  for (Value value : values)
+    chosen |= kindsOf(value).chosen;
+  return chosen;
+}
+
 AxisFlow::Result AxisFlow::gather(dist::AllGatherOp op, dist::Axis axis) {
   AxisKind kind = kindsOf(op.getX())[axis];
   if (kind == AxisKind::Zero)
@@ -104,7 +119,7 @@ LogicalResult AxisFlow::visitGather(dist::AllGatherOp op) {
   AxisKinds kinds = kindsOf(op.getX());
   for (dist::Axis axis : op.getAxes().getAxes()) {
     if (kinds[axis] == AxisKind::Own)
-      kinds.chosen |= bitOf(axis);
+      kinds.chosen |= chosenBit(op.getX(), axis);
     Result kind = gather(op, axis);
     if (failed(kind))
       return failure();
@@ -162,7 +177,7 @@ LogicalResult AxisFlow::visitAllReduce(dist::AllReduceOp op) {
       if (kind == AxisKind::Share)
         return refuse(op, axis) << "takes the maximum of shares that wait to be summed; use a sum";
       if (kind == AxisKind::Own || isPart(kind))
-        kinds.chosen |= bitOf(axis);
+        kinds.chosen |= chosenBit(op.getX(), axis);
       kinds[axis] = AxisKind::Same;
     }
   }
@@ -296,8 +311,8 @@ LogicalResult AxisFlow::visitLinear(Operation *op, OperandRange terms) {
     if (operand.getOperandNumber() - terms.getBeginOperandIndex() >= terms.size())
       factors.push_back(operand.get());
   AxisKinds kinds, others;
-  for (Value term : terms)
-    kinds.chosen |= kindsOf(term).chosen;
+  kinds.chosen = chosenOf(op->getOperands());
+  others.chosen = chosenOf(factors);
   for (dist::Axis axis : mesh_.getAxes()) {
     Result sum = meetTerms(op, terms, axis), other = meet(op, factors, axis);
     if (failed(sum) || failed(other))
@@ -325,6 +340,8 @@ LogicalResult AxisFlow::visitLinear(Operation *op, OperandRange terms) {
 
 LogicalResult AxisFlow::visitOther(Operation *op) {
   AxisKinds kinds(isZero(op) ? AxisKind::Zero : AxisKind::Same);
+  // Gathered counts are in all that is computed of tokens; an update is of sums alone.
+  kinds.chosen = updates_ ? chosenOf(op->getOperands()) : 0;
   if (op->getNumOperands() == 0)
     return set(op->getResults(), kinds), success();
   for (dist::Axis axis : mesh_.getAxes()) {

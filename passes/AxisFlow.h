@@ -45,7 +45,7 @@ public:
   AxisFlow(dist::MeshAttr mesh, ReadKinds read, CheckSink sink)
       : mesh_(mesh), read_(read), sink_(sink) {}
 
-  /// `inputs` is the kind of all arguments.
+  /// `inputs` is the kind of arguments, but along the axes of a dist.replicated.
   mlir::LogicalResult run(mlir::func::FuncOp program, AxisKind inputs);
 
   /// Of a value of the program, after run().
@@ -75,6 +75,7 @@ private:
                                                mlir::Value own, mlir::Value part) const;
   mlir::InFlightDiagnostic refuseHeldBeside(mlir::Operation *op, dist::Axis axis, mlir::Value held,
                                             mlir::Value other) const;
+  unsigned chosenOf(mlir::ValueRange values) const;
   void share(moe::ScaleOp op, AxisKinds &kinds) const;
   void set(mlir::ValueRange results, const AxisKinds &kinds);
   mlir::InFlightDiagnostic refuse(mlir::Operation *op, dist::Axis axis) const;

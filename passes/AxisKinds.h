@@ -57,6 +57,7 @@ struct AxisKinds {
   /// Over which axes (bit by Axis) it is the same because ranks' own values were gathered or their
   /// maximum taken: it is no sum, and no gradient.
   unsigned chosen = 0;
+  bool isChosen(dist::Axis axis) const { return chosen & (1u << static_cast<unsigned>(axis)); }
 };
 
 /// What a program reads of `state`: parts as the sharding says, and `elsewhere` along the other

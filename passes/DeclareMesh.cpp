@@ -38,8 +38,10 @@ struct DeclareMesh : impl::DeclareMeshBase<DeclareMesh> {
     return success();
   }
 
-  /// Sums the statistics over all ranks. Each rank then has the loss and the counts of all, 1/n of
-  /// which is its share: what programs yield is summed over ranks.
+  /// Sums the statistics over all ranks. Each rank then computes the loss and the counts of all, of
+  /// which 1/n is its share: what programs yield is summed over ranks. It is the weights of the
+  /// loss that are scaled, as a scaled loss would be folded with its coefficient, and 1/n be lost
+  /// from sight (verify-gradient-reduction). The host weighs a pass alike on all ranks.
   void balanceOverRanks(moe::LoadBalanceLossOp op, dist::MeshAttr mesh) {
     auto isSum = [](Value statistics) { return !!statistics.getDefiningOp<dist::AllReduceOp>(); };
     if (llvm::all_of(op.getStatistics(), isSum))
@@ -49,14 +51,18 @@ struct DeclareMesh : impl::DeclareMeshBase<DeclareMesh> {
     auto sum = dist::ReductionAttr::get(op.getContext(), dist::Reduction::Sum);
     for (OpOperand &statistics : op.getStatisticsMutable())
       statistics.set(dist::AllReduceOp::create(builder, op.getLoc(), statistics.get(), axes, sum));
-    builder.setInsertionPointAfter(op);
     const double share = 1.0 / static_cast<double>(mesh.numRanks());
-    for (Value result : op.getResults()) {
-      if (result.use_empty())
-        continue;
-      auto scaled = moe::ScaleOp::create(builder, op.getLoc(), result, share);
-      result.replaceAllUsesExcept(scaled, scaled);
-    }
+    OpOperand &weights = op.getAuxWeightsMutable();
+    auto input = dyn_cast<BlockArgument>(weights.get());
+    if (auto program = input ? dyn_cast<func::FuncOp>(input.getOwner()->getParentOp()) : nullptr)
+      program.setArgAttr(input.getArgNumber(), dist::kReplicatedAttr, axes);
+    weights.set(moe::ScaleOp::create(builder, op.getLoc(), weights.get(), share));
+    Value counts = op.getExpertCounts();
+    if (counts.use_empty())
+      return;
+    builder.setInsertionPointAfter(op);
+    auto scaled = moe::ScaleOp::create(builder, op.getLoc(), counts, share);
+    counts.replaceAllUsesExcept(scaled, scaled);
   }
 };
 

@@ -17,7 +17,8 @@ def DeclareMesh : DistributionPass<"declare-mesh"> {
     mesh that it declares itself.
 
     If `moe.model` has `aux_loss_scope = "pass"`, the statistics of the load-balancing loss are summed over all ranks. Each
-    rank then computes the same loss and the same counts, so it yields one n-th of them.
+    rank then computes the same loss and the same counts, so it yields one n-th of them; the weights, which the host gives
+    all ranks alike, say so (`dist.replicated`).
 
     Refused: sizes below 1, other axes, an axis twice, more than 65536 ranks, a second mesh.
 
@@ -33,8 +34,8 @@ def DeclareMesh : DistributionPass<"declare-mesh"> {
     ```mlir
     dist.mesh @mesh <["fsdp"=2, "ep"=4]>
     %sum = dist.all_reduce %s over ["fsdp", "ep"] : tensor<?x2x8xf32, #moe.rows<"M">>
-    %loss_of_all, %counts_of_all = moe.load_balance_loss %aux_weights, %sum top_k 2 : ...
-    %loss = moe.scale %loss_of_all by 1.250000e-01 : tensor<f32>
+    %share = moe.scale %aux_weights by 1.250000e-01 : tensor<?xf32, #moe.rows<"M">>
+    %loss, %counts_of_all = moe.load_balance_loss %share, %sum top_k 2 : ...
     %counts = moe.scale %counts_of_all by 1.250000e-01 : tensor<1x8xf32>
     ```
   }];

@@ -4,8 +4,8 @@
 // AxisFlow.h, over @evaluate, @micro_step and @optimizer_step in this order:
 //
 //     1. Tokens, parts of states and copies of states meet only where that has a meaning.
-//     2. The loss of a rank is a term of the sum over all ranks that is trained: its own, or 1/n of
-//        what n ranks have alike.
+//     2. The loss of a rank, and what else it yields of tokens, is a term of the sum over all ranks
+//        that is trained: its own, or 1/n of what n ranks have alike.
 //     3. @micro_step adds to a gradient's state, along the axes that divide it, the part of a sum,
 //        and along the others a total; or its own terms, of which @optimizer_step, before anything
 //        else, makes the sum. A sum is made of terms only, and gives a total: it is made once.
@@ -62,6 +62,13 @@ private:
            << parameterName(state) << " over \"" << dist::stringifyAxis(axis) << "\": ";
   }
 
+  InFlightDiagnostic refuse(func::FuncOp program, unsigned result, dist::Axis axis) {
+    auto name = program.getResultAttrOfType<StringAttr>(result, kNameAttr);
+    return program.emitOpError("for the result \"")
+           << (name ? name.str() : std::to_string(result)) << "\" over \""
+           << dist::stringifyAxis(axis) << "\": ";
+  }
+
   AxisKinds read(moe::ReadOp op) {
     auto state = symbols_.lookup<moe::StateOp>(op.getState());
     AxisKinds kinds = kindsOfState(state, AxisKind::Held);
@@ -85,18 +92,20 @@ private:
     if (failed(flow.run(program, AxisKind::Own)))
       return failure();
     Operation *end = program.getBody().front().getTerminator();
-    for (unsigned i = 0; i < end->getNumOperands(); ++i) {
-      auto name = program.getResultAttrOfType<StringAttr>(i, kNameAttr);
-      if (!name || name != "loss")
-        continue;
-      for (dist::Axis axis : mesh_.getAxes())
-        if (AxisKind kind = flow.kindsOf(end->getOperand(i))[axis];
-            kind != AxisKind::Zero && !isTerm(kind))
-          return program.emitOpError("for the result \"loss\" over \"")
-                 << dist::stringifyAxis(axis) << "\": it is " << describe(kind)
-                 << ", but the loss that is trained is the sum over ranks, which counts it "
-                 << *mesh_.sizeOf(axis) << " times; weight it by 1/n for the n ranks (moe.scale)";
-    }
+    for (unsigned i = 0; i < end->getNumOperands(); ++i)
+      for (dist::Axis axis : mesh_.getAxes()) {
+        const AxisKinds &kinds = flow.kindsOf(end->getOperand(i));
+        AxisKind kind = kinds[axis];
+        if (kinds.isChosen(axis))
+          return refuse(program, i, axis)
+                 << "it is made of what was gathered, or is the maximum over ranks, but terms of a "
+                    "sum over ranks are expected; use dist.all_reduce with a sum";
+        if (kind != AxisKind::Zero && !isTerm(kind))
+          return refuse(program, i, axis)
+                 << "it is " << describe(kind) << ", but what ranks yield is summed over them, "
+                 << "which counts it " << *mesh_.sizeOf(axis)
+                 << " times; weight it by 1/n for the n ranks (moe.scale)";
+      }
     return success();
   }
 
@@ -112,12 +121,15 @@ private:
     Operation *end = program.getBody().front().getTerminator();
     for (unsigned i = 0; i < end->getNumOperands(); ++i)
       for (dist::Axis axis : mesh_.getAxes()) {
-        AxisKind kind = flow.kindsOf(end->getOperand(i))[axis];
-        auto name = program.getResultAttrOfType<StringAttr>(i, kNameAttr);
+        const AxisKinds &kinds = flow.kindsOf(end->getOperand(i));
+        AxisKind kind = kinds[axis];
+        if (kinds.isChosen(axis))
+          return refuse(program, i, axis)
+                 << "it is made of what was gathered, or is the maximum over ranks, for a sum over "
+                    "ranks; use dist.all_reduce with a sum";
         if (kind != AxisKind::Zero && !isAlike(kind))
-          return program.emitOpError("for the result \"")
-                 << (name ? name.getValue() : StringRef("?")) << "\" over \""
-                 << dist::stringifyAxis(axis) << "\": it is " << describe(kind)
+          return refuse(program, i, axis)
+                 << "it is " << describe(kind)
                  << ", but ranks have to agree on it; sum what it is computed from over "
                  << axesText(axis) << " (dist.all_reduce)";
       }
@@ -155,7 +167,7 @@ private:
   LogicalResult checkSinkOver(dist::Axis axis, Operation *op, moe::StateOp state,
                               const AxisKinds &kinds, AxisKind expected, bool accumulates) {
     AxisKind kind = kinds[axis];
-    if (kinds.chosen & (1u << static_cast<unsigned>(axis)))
+    if (kinds.isChosen(axis))
       return refuse(op, state, axis)
              << "takes what was gathered, or is the maximum over ranks, for a sum over ranks; use "
                 "dist.all_reduce with a sum, or dist.reduce_scatter";

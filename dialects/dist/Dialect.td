@@ -36,10 +36,16 @@ def Dist_Dialect : Dialect {
     Constraints of ops and attributes are labelled as in the moe dialect: the second constraint of
     `dist.all_gather` is `all_gather_c2` in its verifier and its tests. The README beside this file
     says why the dialect is as it is.
+
+    Attributes of other ops:
+
+    - `dist.replicated` of an argument of a function, `#dist.axes`: the host gives the ranks of a
+      group over these axes the same value. Other arguments are each rank's own.
   }];
   let cppNamespace = "::switchyard::dist";
   let dependentDialects = ["::switchyard::moe::MoEDialect"];
   let useDefaultAttributePrinterParser = 1;
+  let hasRegionArgAttrVerify = 1;
   let extraClassDeclaration = "void registerAttributes();";
 }
 

@@ -22,6 +22,18 @@ void DistDialect::initialize() {
 
 namespace switchyard::dist {
 
+LogicalResult DistDialect::verifyRegionArgAttribute(Operation *op, unsigned, unsigned,
+                                                    NamedAttribute attribute) {
+  if (attribute.getName() != kReplicatedAttr)
+    return op->emitOpError("has an argument with ")
+           << attribute.getName() << ", which the dist dialect does not know";
+  auto axes = dyn_cast<AxesAttr>(attribute.getValue());
+  if (!axes)
+    return op->emitOpError("has a dist.replicated that is not a #dist.axes: ")
+           << attribute.getValue();
+  return failure(failed(lookupGroupSize(op, axes)));
+}
+
 int64_t flatShardElements(int64_t elements, int64_t ranks) {
   return static_cast<int64_t>(llvm::divideCeil(elements, ranks * kFlatAlignment)) * kFlatAlignment;
 }

@@ -14,6 +14,8 @@ namespace switchyard::dist {
 
 /// The name of the module's mesh.
 inline constexpr llvm::StringLiteral kMeshName = "mesh";
+/// The attribute of an argument that the host gives ranks alike: the axes along which it does.
+inline constexpr llvm::StringLiteral kReplicatedAttr = "dist.replicated";
 /// The symbol of the rows that a token exchange receives.
 inline constexpr llvm::StringLiteral kReceivedSymbol = "R";
 /// A mesh has at most this many ranks.

@@ -24,17 +24,17 @@ module attributes {moe.model = {aux_loss_scope = "micro_batch"}} {
 // uses is not scaled.
 
 // CHECK: dist.mesh @mesh <["fsdp"=2, "ep"=4]>
-// CHECK: func.func @evaluate(%[[WEIGHTS:[^:]*]]: {{[^%]*}}, %[[S0:[^:]*]]: {{[^%]*}}, %[[S1:[^:]*]]:
+// CHECK: func.func @evaluate(%[[WEIGHTS:[^:]*]]: {{[^%]*}} {dist.replicated = #dist.axes<["fsdp", "ep"]>}, %[[S0:[^:]*]]: {{[^%]*}}, %[[S1:[^:]*]]:
 // CHECK-NEXT: %[[SUM0:.*]] = dist.all_reduce %[[S0]] over ["fsdp", "ep"] : tensor<?x2x8xf32, #moe.rows<"M">>
 // CHECK-NEXT: %[[SUM1:.*]] = dist.all_reduce %[[S1]] over ["fsdp", "ep"] : tensor<?x2x8xf32, #moe.rows<"M">>
-// CHECK-NEXT: %[[LOSS:.*]], %[[COUNTS:.*]] = moe.load_balance_loss %[[WEIGHTS]], %[[SUM0]], %[[SUM1]] top_k 2
-// CHECK-NEXT: %[[LOSS_SHARE:.*]] = moe.scale %[[LOSS]] by 1.250000e-01 : tensor<f32>
+// CHECK-NEXT: %[[SHARE:.*]] = moe.scale %[[WEIGHTS]] by 1.250000e-01 : tensor<?xf32, #moe.rows<"M">>
+// CHECK-NEXT: %[[LOSS:.*]], %[[COUNTS:.*]] = moe.load_balance_loss %[[SHARE]], %[[SUM0]], %[[SUM1]] top_k 2
 // CHECK-NEXT: %[[COUNTS_SHARE:.*]] = moe.scale %[[COUNTS]] by 1.250000e-01 : tensor<2x8xf32>
-// CHECK-NEXT: return %[[LOSS_SHARE]], %[[COUNTS_SHARE]]
+// CHECK-NEXT: return %[[LOSS]], %[[COUNTS_SHARE]]
 // CHECK: func.func @balance
-// CHECK: moe.load_balance_loss
-// CHECK-NEXT: %[[SHARE:.*]] = moe.scale
-// CHECK-NEXT: return %[[SHARE]]
+// CHECK: %[[SHARE:.*]] = moe.scale
+// CHECK-NEXT: %[[LOSS:.*]], %{{.*}} = moe.load_balance_loss %[[SHARE]]
+// CHECK-NEXT: return %[[LOSS]]
 module attributes {moe.model = {aux_loss_scope = "pass"}} {
   moe.symbol @M {bound = 16}
   func.func @evaluate(%weights: tensor<?xf32, #moe.rows<"M">>, %s0: tensor<?x2x8xf32, #moe.rows<"M">>,

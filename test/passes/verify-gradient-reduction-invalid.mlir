@@ -373,11 +373,11 @@ func.func @micro_step(%dw: tensor<4xf32> {moe.name = "dw"}, %counts: tensor<4xi3
 dist.mesh @mesh <["fsdp"=2, "ep"=2]>
 func.func @evaluate(%own: tensor<f32> {moe.name = "own"},
                     %statistics: tensor<4x2x8xf32> {moe.name = "statistics"},
-                    %aux_weights: tensor<4xf32> {moe.name = "aux_weights"})
+                    %aux_weights: tensor<4xf32> {moe.name = "aux_weights",
+                                                 dist.replicated = #dist.axes<["fsdp", "ep"]>})
     -> (tensor<f32> {moe.name = "loss"}) {
   %totals = dist.all_reduce %statistics over ["fsdp", "ep"] : tensor<4x2x8xf32>
-  %alike = dist.all_reduce %aux_weights over ["fsdp", "ep"] reduction max : tensor<4xf32>
-  %aux, %counts = moe.load_balance_loss %alike, %totals top_k 2 : tensor<4xf32>, tensor<4x2x8xf32>
+  %aux, %counts = moe.load_balance_loss %aux_weights, %totals top_k 2 : tensor<4xf32>, tensor<4x2x8xf32>
   // expected-error @+1 {{'moe.add' op for the result "loss" over "fsdp": adds the result of moe.load_balance_loss, which is the same on all ranks, to the input "own", which is each rank's own: the sum over ranks counts it 2 times; weight it by 1/n for the n ranks that have it (moe.scale)}}
   %loss = moe.add %own, %aux : tensor<f32>
   return %loss : tensor<f32>
@@ -402,7 +402,7 @@ func.func @evaluate(%own: tensor<f32> {moe.name = "own"}, %term: tensor<f32> {mo
 // A loss that all ranks have alike.
 
 dist.mesh @mesh <["ep"=4]>
-// expected-error @+1 {{'func.func' op for the result "loss" over "ep": it is the same on all ranks, but the loss that is trained is the sum over ranks, which counts it 4 times; weight it by 1/n for the n ranks (moe.scale)}}
+// expected-error @+1 {{'func.func' op for the result "loss" over "ep": it is the same on all ranks, but what ranks yield is summed over them, which counts it 4 times; weight it by 1/n for the n ranks (moe.scale)}}
 func.func @evaluate(%term: tensor<f32> {moe.name = "term"}) -> (tensor<f32> {moe.name = "loss"}) {
   %loss = dist.all_reduce %term over ["ep"] : tensor<f32>
   return %loss : tensor<f32>
@@ -677,4 +677,37 @@ func.func @optimizer_step(%x: tensor<f32> {moe.name = "x"}, %apply: tensor<i32> 
       epsilon %x weight_decay %x step %x : tensor<128xf32>, tensor<128xf32>, tensor<128xf32>
   moe.write @w, %p : tensor<128xf32>
   return
+}
+
+// -----
+
+// The largest norm of a part instead of the norm of all.
+
+#dense = #dist.sharding<flat over ["ep"]>
+dist.mesh @mesh <["ep"=2]>
+moe.state @a : tensor<256xf32> {kind = parameter, sharding = #dense} from "a"
+moe.state @a.grad : tensor<256xf32> {kind = gradient, of = @a, sharding = #dense}
+// expected-error @+1 {{'func.func' op for the result "grad_norm" over "ep": it is made of what was gathered, or is the maximum over ranks, for a sum over ranks; use dist.all_reduce with a sum}}
+func.func @optimizer_step(%x: tensor<f32> {moe.name = "x"}) -> (tensor<f32> {moe.name = "grad_norm"}) {
+  %ga = moe.read @a.grad : tensor<128xf32>
+  %sa = moe.sum_of_squares %ga : tensor<128xf32>
+  %largest = dist.all_reduce %sa over ["ep"] reduction max : tensor<f32>
+  %norm, %coefficient, %apply = moe.clip %largest to %x
+  return %norm : tensor<f32>
+}
+
+// -----
+
+// The largest statistics instead of those of all ranks.
+
+dist.mesh @mesh <["ep"=2]>
+// expected-error @+1 {{'func.func' op for the result "loss" over "ep": it is made of what was gathered, or is the maximum over ranks, but terms of a sum over ranks are expected; use dist.all_reduce with a sum}}
+func.func @evaluate(%statistics: tensor<4x2x8xf32> {moe.name = "statistics"},
+                    %aux_weights: tensor<4xf32> {moe.name = "aux_weights",
+                                                 dist.replicated = #dist.axes<["ep"]>})
+    -> (tensor<f32> {moe.name = "loss"}) {
+  %largest = dist.all_reduce %statistics over ["ep"] reduction max : tensor<4x2x8xf32>
+  %share = moe.scale %aux_weights by 0.5 : tensor<4xf32>
+  %loss, %counts = moe.load_balance_loss %share, %largest top_k 2 : tensor<4xf32>, tensor<4x2x8xf32>
+  return %loss : tensor<f32>
 }

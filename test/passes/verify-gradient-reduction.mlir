@@ -38,7 +38,8 @@ moe.state @experts : tensor<4x8x8xf32> {kind = parameter, sharding = #dist.shard
 func.func @evaluate(%ids: !ids {moe.name = "ids"}, %labels: !ids {moe.name = "labels"},
                     %loss_weights: tensor<?xf32, #moe.rows<"T">> {moe.name = "loss_weights"},
                     %micro_batch_ids: !ids {moe.name = "micro_batch_ids"},
-                    %aux_weights: tensor<?xf32, #moe.rows<"M">> {moe.name = "aux_weights"})
+                    %aux_weights: tensor<?xf32, #moe.rows<"M">> {moe.name = "aux_weights",
+                        dist.replicated = #dist.axes<["dp", "fsdp", "ep"]>})
     -> (tensor<f32> {moe.name = "loss"}) {
   %table_shard = moe.read @table : tensor<128xf32>
   %table_copy = dist.replicate %table_shard over ["dp"] : tensor<128xf32>
@@ -79,9 +80,7 @@ func.func @evaluate(%ids: !ids {moe.name = "ids"}, %labels: !ids {moe.name = "la
 
   %totals = dist.all_reduce %statistics over ["dp", "fsdp", "ep"]
       : tensor<?x2x4xf32, #moe.rows<"M">>
-  %one_weight = dist.all_reduce %aux_weights over ["dp", "fsdp", "ep"] reduction max
-      : tensor<?xf32, #moe.rows<"M">>
-  %share = moe.scale %one_weight by 0.125 : tensor<?xf32, #moe.rows<"M">>
+  %share = moe.scale %aux_weights by 0.125 : tensor<?xf32, #moe.rows<"M">>
   %aux, %expert_counts = moe.load_balance_loss %share, %totals top_k 2
       : tensor<?xf32, #moe.rows<"M">>, tensor<?x2x4xf32, #moe.rows<"M">>
   %weighted = moe.scale %aux by 0.02 : tensor<f32>
@@ -122,7 +121,8 @@ moe.state @experts : tensor<4x8x8xf32> {kind = parameter, sharding = #dist.shard
 func.func @evaluate(%ids: !ids {moe.name = "ids"}, %labels: !ids {moe.name = "labels"},
                     %loss_weights: tensor<?xf32, #moe.rows<"T">> {moe.name = "loss_weights"},
                     %micro_batch_ids: !ids {moe.name = "micro_batch_ids"},
-                    %aux_weights: tensor<?xf32, #moe.rows<"M">> {moe.name = "aux_weights"})
+                    %aux_weights: tensor<?xf32, #moe.rows<"M">> {moe.name = "aux_weights",
+                        dist.replicated = #dist.axes<["dp", "fsdp", "ep"]>})
     -> (tensor<f32> {moe.name = "loss"}) {
   %table_shard = moe.read @table : tensor<128xf32>
   %table_copy = dist.replicate %table_shard over ["dp"] : tensor<128xf32>
@@ -163,9 +163,7 @@ func.func @evaluate(%ids: !ids {moe.name = "ids"}, %labels: !ids {moe.name = "la
 
   %totals = dist.all_reduce %statistics over ["dp", "fsdp", "ep"]
       : tensor<?x2x4xf32, #moe.rows<"M">>
-  %one_weight = dist.all_reduce %aux_weights over ["dp", "fsdp", "ep"] reduction max
-      : tensor<?xf32, #moe.rows<"M">>
-  %share = moe.scale %one_weight by 0.125 : tensor<?xf32, #moe.rows<"M">>
+  %share = moe.scale %aux_weights by 0.125 : tensor<?xf32, #moe.rows<"M">>
   %aux, %expert_counts = moe.load_balance_loss %share, %totals top_k 2
       : tensor<?xf32, #moe.rows<"M">>, tensor<?x2x4xf32, #moe.rows<"M">>
   %weighted = moe.scale %aux by 0.02 : tensor<f32>

@@ -209,3 +209,27 @@ func.func @program(%w: tensor<60xf32>) {
   moe.gradient @w, %w : tensor<60xf32>
   return
 }
+
+// -----
+
+dist.mesh @mesh <["fsdp"=4]>
+// expected-error@+1 {{has a dist.replicated that is not a #dist.axes: "fsdp"}}
+func.func @program(%w: tensor<60xf32> {dist.replicated = "fsdp"}) {
+  return
+}
+
+// -----
+
+dist.mesh @mesh <["fsdp"=4]>
+// expected-error@+1 {{is over the axis "ep", which the mesh does not have}}
+func.func @program(%w: tensor<60xf32> {dist.replicated = #dist.axes<["ep"]>}) {
+  return
+}
+
+// -----
+
+dist.mesh @mesh <["fsdp"=4]>
+// expected-error@+1 {{has an argument with "dist.same", which the dist dialect does not know}}
+func.func @program(%w: tensor<60xf32> {dist.same}) {
+  return
+}
