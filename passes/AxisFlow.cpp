@@ -83,10 +83,10 @@ LogicalResult AxisFlow::visit(Operation *op) {
       });
 }
 
-void AxisFlow::set(ValueRange results, const AxisKinds &kinds) {
-  for (Value result : results) {
-    AxisKinds &entry = kinds_[result] = kinds;
-    auto tensor = dyn_cast<RankedTensorType>(result.getType());
+void AxisFlow::set(ValueRange values, AxisKinds kinds) {
+  for (Value value : values) {
+    AxisKinds &entry = kinds_[value] = kinds;
+    auto tensor = dyn_cast<RankedTensorType>(value.getType());
     if (!tensor || tensor.getRank() > 0)
       continue;
     // A scalar is no part of anything: what is computed from a part is a term.
@@ -266,12 +266,12 @@ LogicalResult AxisFlow::visitRounds(dist::RoundsOp op) {
              << "expects a count of rounds that the ranks have alike, or some wait "
                 "for others that are done, but it is "
              << describe(kind) << "; compute it from gathered counts";
-  kinds_[op.getRoundArgument()] = AxisKinds(kindsOf(op.getCount()));
+  set(op.getRoundArgument(), kindsOf(op.getCount()));
   // A sum over rounds: each adds to what is carried, and the terms must agree with it.
   for (BlockArgument argument : op.getCarriedArguments())
-    kinds_[argument] = AxisKinds(AxisKind::Zero);
+    set(argument, AxisKinds(AxisKind::Zero));
   for (auto [argument, value] : llvm::zip_equal(op.getInvariantArguments(), op.getInvariants()))
-    kinds_[argument] = AxisKinds(kindsOf(value));
+    set(argument, kindsOf(value));
   for (Operation &inner : op.getBody().front().without_terminator())
     if (failed(visit(&inner)))
       return failure();
@@ -288,7 +288,7 @@ LogicalResult AxisFlow::visitRounds(dist::RoundsOp op) {
       bool differs = kindsOf(op.getCount())[axis] == AxisKind::Own && isAlike(*sum);
       kinds[axis] = differs ? AxisKind::Own : *sum;
     }
-    kinds_[result] = kinds;
+    set(result, kinds);
   }
   return success();
 }

@@ -49,7 +49,7 @@ public:
   mlir::LogicalResult run(mlir::func::FuncOp program, AxisKind inputs);
 
   /// Of a value of the program, after run().
-  const AxisKinds &kindsOf(mlir::Value value) const { return kinds_.find(value)->second; }
+  AxisKinds kindsOf(mlir::Value value) const { return kinds_.find(value)->second; }
 
 private:
   using Result = mlir::FailureOr<AxisKind>;
@@ -77,7 +77,8 @@ private:
                                             mlir::Value other) const;
   unsigned chosenOf(mlir::ValueRange values) const;
   void share(moe::ScaleOp op, AxisKinds &kinds) const;
-  void set(mlir::ValueRange results, const AxisKinds &kinds);
+  /// By value, as an entry that is read may move when one is added.
+  void set(mlir::ValueRange values, AxisKinds kinds);
   mlir::InFlightDiagnostic refuse(mlir::Operation *op, dist::Axis axis) const;
 
   dist::MeshAttr mesh_;

@@ -94,7 +94,7 @@ private:
     Operation *end = program.getBody().front().getTerminator();
     for (unsigned i = 0; i < end->getNumOperands(); ++i)
       for (dist::Axis axis : mesh_.getAxes()) {
-        const AxisKinds &kinds = flow.kindsOf(end->getOperand(i));
+        const AxisKinds kinds = flow.kindsOf(end->getOperand(i));
         AxisKind kind = kinds[axis];
         if (kinds.isChosen(axis))
           return refuse(program, i, axis)
@@ -121,7 +121,7 @@ private:
     Operation *end = program.getBody().front().getTerminator();
     for (unsigned i = 0; i < end->getNumOperands(); ++i)
       for (dist::Axis axis : mesh_.getAxes()) {
-        const AxisKinds &kinds = flow.kindsOf(end->getOperand(i));
+        const AxisKinds kinds = flow.kindsOf(end->getOperand(i));
         AxisKind kind = kinds[axis];
         if (kinds.isChosen(axis))
           return refuse(program, i, axis)
