@@ -5,6 +5,7 @@
 #include "runtime/comm/local/LocalCommunicator.h"
 #include "runtime/plan/Layout.h"
 #include "runtime/training/Session.h"
+#include "runtime/training/Validate.h"
 #include "test/runtime/training/CompiledPlan.h"
 
 #include <gmock/gmock.h>
@@ -229,6 +230,61 @@ TEST(AdversarialRouting, IsComputedInRoundsWithinThePlannedMemory) {
     }
     EXPECT_EQ(many.load, 2);
     EXPECT_THAT(many.rounds, ::testing::Each(c.rounds));
+  }
+}
+
+/// Takes the maximum of gradients of `shape` where micro_step would sum them over ranks: as a sum
+/// that is left out, that has only one rank's part. (A plan that does nothing there does not load.)
+void leaveUnsummed(Plan &plan, const std::vector<int64_t> &shape) {
+  int left = 0;
+  for (Program &program : plan.programs) {
+    for (size_t i = 0; program.name == "micro_step" && i < program.instructions.size(); ++i) {
+      auto *sum = std::get_if<CollectiveInstruction>(&program.instructions[i]);
+      if (!sum || sum->kind != CollectiveKind::AllReduce || sum->isMax)
+        continue;
+      for (size_t pair = 0; pair < sum->operands.size(); pair += 2) {
+        std::vector<int64_t> found;
+        for (const Extent &extent : program.buffers[sum->operands[pair]].shape)
+          found.push_back(extent.symbol < 0 ? extent.offset : -1);
+        if (found != shape)
+          continue;
+        CollectiveInstruction other = *sum;
+        other.isMax = true;
+        other.operands = {sum->operands[pair], sum->operands[pair + 1]};
+        sum->operands.erase(sum->operands.begin() + pair, sum->operands.begin() + pair + 2);
+        program.instructions.insert(program.instructions.begin() + i + 1, other);
+        ++left;
+        break;
+      }
+    }
+  }
+  ASSERT_EQ(left, plan.training.numLayers);
+}
+
+// What a compiler without proofs would get wrong first: validate sees it, on all ranks alike.
+TEST(ValidateOnRanks, SeesARouterGradientThatIsNotSummed) {
+  Plan plan = compiled(kModel, "--precision f32 --gradient-accumulation-steps 2 --max-seq-length "
+                               "24 --loss-normalization micro_batch --weight-decay-scope all "
+                               "--mesh dp=2");
+  Result<Golden> golden = loadGolden(folderOf(kModel), plan.training.vocabSize);
+  Result<Checkpoint> initial = Checkpoint::open(folderOf(kModel));
+  ASSERT_TRUE(golden.ok() && initial.ok());
+  for (bool isFaulty : {false, true}) {
+    if (isFaulty)
+      leaveUnsummed(plan, {plan.training.numExperts, 32});
+    onRanks(plan, kModel, [&](Session &session) {
+      TestFolder output;
+      ValidateOptions options;
+      options.output = std::fopen(output.file("printed").c_str(), "w");
+      Status status = validate(session, *golden, *initial, options);
+      std::fclose(options.output);
+      EXPECT_EQ(status.code(), isFaulty ? StatusCode::Failed : StatusCode::Ok) << status.message();
+      if (!isFaulty)
+        return;
+      EXPECT_THAT(status.message(), ::testing::HasSubstr("step 0: gradient norm is off by"));
+      EXPECT_THAT(status.message(),
+                  ::testing::ContainsRegex("gradient of model.layers.[01].mlp.gate.weight is off"));
+    });
   }
 }
 
