@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 
 SKIPPED = 77
 RANKS = 4
@@ -69,7 +70,8 @@ def main():
         sys.exit(SKIPPED)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    agent = folder / "agent"
+    scratch = tempfile.TemporaryDirectory()  # Open MPI takes a space in the agent's path for the end of it
+    agent = pathlib.Path(scratch.name) / "agent"
     agent.write_text(AGENT)
     agent.chmod(0o755)
     subprocess.run(train(moe_run, example, folder / "threads") + ["--ranks", str(RANKS)], check=True,
