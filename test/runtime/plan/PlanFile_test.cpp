@@ -271,6 +271,7 @@ void expectInsideArenas(const Plan &plan) {
         bytes *= extent.symbol < 0
                      ? __int128(extent.offset)
                      : __int128(extent.scale) * plan.symbols[extent.symbol].bound + extent.offset;
+      bytes = std::max(bytes, __int128(buffer.reserve) * kernels::byteSize(buffer.dtype));
       ASSERT_LE(buffer.offset + bytes, plan.arenaBytes[static_cast<int>(buffer.arena)]);
     }
   __int128 peak = 0;
@@ -279,8 +280,10 @@ void expectInsideArenas(const Plan &plan) {
   ASSERT_EQ(peak, plan.peakBytes);
 }
 
-TEST(PlanFile, RandomMutationsNeverCrashNorEscape) {
-  const std::vector<uint8_t> original = serialize(test::tinyPlan());
+/// Damages `plan` in many ways: none may crash the reader, and what is still valid stays inside its
+/// memory.
+void mutate(const Plan &plan) {
+  const std::vector<uint8_t> original = serialize(plan);
   std::mt19937_64 random(1);
   int parsed = 0, verified = 0;
   for (int i = 0; i < 5000; ++i) {
@@ -304,6 +307,21 @@ TEST(PlanFile, RandomMutationsNeverCrashNorEscape) {
   EXPECT_GT(parsed, 1000);
   EXPECT_GT(verified, 10);
   EXPECT_LT(verified, 2500);
+}
+
+TEST(PlanFile, RandomMutationsNeverCrashNorEscape) {
+  mutate(test::tinyPlan());
+}
+
+TEST(PlanFile, RandomMutationsOfPlansForManyRanksNeverCrashNorEscape) {
+  mutate(test::exchangePlan(Mesh{{2, 1, 2}}, Axis::Ep, 4, 2.0));
+  // Streams and events too.
+  Plan plan = test::shardedPlan(Mesh{{1, 2, 2}});
+  auto &list = plan.programs[0].instructions;
+  std::get<CollectiveInstruction>(list[0]).stream = 1;
+  list.insert(list.begin() + 1, {RecordInstruction{0, 1}, WaitInstruction{0, 0}});
+  ASSERT_TRUE(verify(plan).ok()) << verify(plan).message();
+  mutate(plan);
 }
 
 } // namespace
