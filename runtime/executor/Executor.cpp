@@ -329,6 +329,7 @@ Status Executor::runRounds(const Binding &binding, size_t index, Clock::time_poi
   if (!rounds.ok())
     return rounds.status().within(instructionText(program, index));
   SY_RETURN_IF_ERROR(observe(binding, index, start));
+  overflowRounds_ += *rounds;
   for (int64_t round = 1; round <= *rounds; ++round) {
     if (Status status = prepared.setRound(*device_, round); !status.ok())
       return status.within(instructionText(program, index));

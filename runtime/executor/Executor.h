@@ -157,6 +157,9 @@ public:
   /// trafficOf() (Traffic.h) foresees, with the rows that were really sent.
   const TrafficByKind &traffic() const { return traffic_; }
 
+  /// The overflow rounds that were run since the executor was made, each of them in each repeat.
+  int64_t overflowRounds() const { return overflowRounds_; }
+
   /// Called after each instruction that run() executes, with the time it took; the device is
   /// synchronized for it. Empty: no calls, and no synchronization between instructions.
   using Observer = std::function<void(const Program &program, size_t instruction,
@@ -208,6 +211,7 @@ private:
   std::vector<std::vector<std::shared_ptr<Binding>>> bindings_; // by program, the latest used last
   Binding::Reach highWater_ = {};
   TrafficByKind traffic_ = {};
+  int64_t overflowRounds_ = 0;
   Observer observer_;
 };
 

@@ -74,6 +74,7 @@ std::string formatMetrics(const StepMetrics &metrics) {
   line.set("mfu", metrics.mfu ? finiteOrNull("mfu", *metrics.mfu, nonFinite) : Json());
   line.set("peak_memory_bytes", Json(static_cast<int64_t>(metrics.peakMemoryBytes)));
   line.set("sent_bytes", Json(static_cast<int64_t>(metrics.sentBytes)));
+  line.set("overflow_rounds", Json(metrics.overflowRounds));
   if (!nonFinite.items().empty())
     line.set("non_finite", std::move(nonFinite));
   return line.dump();

@@ -21,7 +21,8 @@ struct StepMetrics {
   double stepTime = 0;              // seconds
   std::optional<double> mfu;        // model flops over the machine's peak; unknown: null
   uint64_t peakMemoryBytes = 0;
-  uint64_t sentBytes = 0; // by the programs of the rank that sends most, to others
+  uint64_t sentBytes = 0;     // by the programs of the rank that sends most, to others
+  int64_t overflowRounds = 0; // of the rank with most, over layers, forward and backward
 };
 
 /// One line, without its end. A number that is infinite or NaN becomes null, and `non_finite` lists

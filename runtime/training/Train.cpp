@@ -109,15 +109,18 @@ Result<StepMetrics> Trainer::compute() {
 /// that sends most.
 Status Trainer::step() {
   auto start = std::chrono::steady_clock::now();
-  auto sentBefore = static_cast<int64_t>(sentBytes(session_.executor().traffic()));
+  const Executor &executor = session_.executor();
+  auto sentBefore = static_cast<int64_t>(sentBytes(executor.traffic()));
+  int64_t roundsBefore = executor.overflowRounds();
   SY_ASSIGN_OR_RETURN(StepMetrics metrics, compute());
-  const int64_t mine[] = {static_cast<int64_t>(session_.executor().highWaterBytes()),
-                          static_cast<int64_t>(sentBytes(session_.executor().traffic())) -
-                              sentBefore};
+  const int64_t mine[] = {static_cast<int64_t>(executor.highWaterBytes()),
+                          static_cast<int64_t>(sentBytes(executor.traffic())) - sentBefore,
+                          executor.overflowRounds() - roundsBefore};
   SY_ASSIGN_OR_RETURN(std::span<const int64_t> all, session_.agreement().gather(mine));
   for (size_t i = 0; i < all.size(); i += std::size(mine)) {
     metrics.peakMemoryBytes = std::max(metrics.peakMemoryBytes, static_cast<uint64_t>(all[i]));
     metrics.sentBytes = std::max(metrics.sentBytes, static_cast<uint64_t>(all[i + 1]));
+    metrics.overflowRounds = std::max(metrics.overflowRounds, all[i + 2]);
   }
   metrics.stepTime =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

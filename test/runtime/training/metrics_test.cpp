@@ -25,6 +25,7 @@ StepMetrics someMetrics(int64_t step) {
   metrics.stepTime = 0.125;
   metrics.peakMemoryBytes = 5'000'000'000;
   metrics.sentBytes = 6'000'000'000;
+  metrics.overflowRounds = 7;
   return metrics;
 }
 
@@ -33,7 +34,7 @@ TEST(Metrics, WritesOneObjectWithTheContractsNames) {
             R"({"step":3,"epoch":0.5,"loss":2.25,"grad_norm":1.5,"learning_rate":5e-05,)"
             R"("aux_loss":2.0625,"expert_load_max_over_mean":1.25,)"
             R"("train_tokens_per_second":1000.5,"step_time":0.125,"mfu":null,)"
-            R"("peak_memory_bytes":5000000000,"sent_bytes":6000000000})");
+            R"("peak_memory_bytes":5000000000,"sent_bytes":6000000000,"overflow_rounds":7})");
   StepMetrics metrics = someMetrics(3);
   metrics.mfu = 0.5;
   EXPECT_THAT(formatMetrics(metrics), HasSubstr("\"mfu\":0.5"));
