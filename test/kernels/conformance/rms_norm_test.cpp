@@ -88,8 +88,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, RmsNorm,
                                            Case{DType::F32, 7, 33}, Case{DType::F32, 130, 100},
                                            Case{DType::F32, 5, 2048}, Case{DType::BF16, 0, 8},
                                            Case{DType::BF16, 1, 3}, Case{DType::BF16, 7, 33},
-                                           Case{DType::BF16, 130, 100},
-                                           Case{DType::BF16, 5, 2048}));
+                                           Case{DType::BF16, 130, 100}, Case{DType::BF16, 5, 2048},
+                                           Case{DType::F32, 3, 5001}, Case{DType::BF16, 3, 8200}));
 
 TEST(RmsNormReference, GradientsAreDerivatives) {
   Random random(3);
