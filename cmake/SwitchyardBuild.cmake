@@ -67,6 +67,6 @@ function(switchyard_test name)
   add_test(NAME ${name} COMMAND ${name})
   if(MOE_SANITIZE STREQUAL "THREAD")
     set_tests_properties(${name} PROPERTIES ENVIRONMENT
-      "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/cmake/thread-sanitizer.supp")
+      "TSAN_OPTIONS=suppressions='${PROJECT_SOURCE_DIR}/cmake/thread-sanitizer.supp'")
   endif()
 endfunction()
