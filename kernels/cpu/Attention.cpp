@@ -71,14 +71,14 @@ void attendBlock(const AttentionShape &shape, const T *qkv, int64_t head, Range 
 } // namespace
 
 std::optional<std::string> prepareAttention(const Launch &launch) {
-  return checkAttention(launch);
+  return checkAttention(launch, kMaxHeadDim, "CPU");
 }
 
 void runAttention(const Launch &launch) {
   const Tensor &qkv = launch.operands[0];
   AttentionShape shape = attentionShape(launch, qkv, launch.operands[1]);
   withFloatType(qkv.dtype, [&]<typename T>(T) {
-    contextOf(launch).pool->parallelFor(shape.blocks() * shape.heads, [&](int64_t task, int) {
+    contextOf(launch).pool->parallelFor(laneBlocks(shape) * shape.heads, [&](int64_t task, int) {
       int64_t begin = task / shape.heads * kLanes;
       attendBlock(shape, qkv.as<T>(), task % shape.heads,
                   {begin, std::min(begin + kLanes, shape.tokens)}, launch.operands[2].as<T>(),

@@ -20,7 +20,7 @@ struct Gradient {
   T *dqkv = nullptr;          // [T, packed]
 
   int64_t width() const { return shape.packedWidth(); }
-  int64_t outputWidth() const { return shape.heads * shape.headDim; }
+  int64_t outputWidth() const { return shape.outputWidth(); }
 };
 
 struct Scratch {
@@ -174,7 +174,7 @@ void keyBlock(const Gradient<T> &gradient, int64_t kvHead, Range block) {
 } // namespace
 
 std::optional<std::string> prepareAttentionGrad(const Launch &launch) {
-  return checkAttention(launch);
+  return checkAttention(launch, kMaxHeadDim, "CPU");
 }
 
 void runAttentionGrad(const Launch &launch) {
@@ -194,10 +194,10 @@ void runAttentionGrad(const Launch &launch) {
     };
     forRows(launch, shape.tokens, gradient.outputWidth(),
             [&](Range tokens) { sumProducts(gradient, tokens); });
-    pool.parallelFor(shape.blocks() * shape.heads, [&](int64_t task, int) {
+    pool.parallelFor(laneBlocks(shape) * shape.heads, [&](int64_t task, int) {
       queryBlock(gradient, task % shape.heads, block(task / shape.heads));
     });
-    pool.parallelFor(shape.blocks() * shape.kvHeads, [&](int64_t task, int) {
+    pool.parallelFor(laneBlocks(shape) * shape.kvHeads, [&](int64_t task, int) {
       keyBlock(gradient, task % shape.kvHeads, block(task / shape.kvHeads));
     });
   });

@@ -9,9 +9,7 @@
 
 #include "kernels/cpu/BFloat16.h"
 #include "kernels/cpu/Rows.h"
-
-#include <optional>
-#include <string>
+#include "kernels/signatures/AttentionLaunch.h"
 
 namespace switchyard::kernels::cpu {
 
@@ -79,25 +77,10 @@ void storeLanes(const float *tile, const float *factors, int64_t lanes, int64_t 
 RowMatrix loadRows(const float *x, int64_t stride, int64_t rows, int64_t depth, float *copy);
 RowMatrix loadRows(const BFloat16 *x, int64_t stride, int64_t rows, int64_t depth, float *copy);
 
-/// A launch's shapes and segments.
-struct AttentionShape {
-  int64_t tokens = 0;
-  int64_t heads = 0;
-  int64_t kvHeads = 0;
-  int64_t headDim = 0;
-  float scale = 1;
-  int64_t window = 0;            // the number of positions that a query sees; never 0
-  const int32_t *ends = nullptr; // cu_seqlens
-  int64_t boundaries = 0;        // its extent
-
-  int64_t group() const { return heads / kvHeads; }
-  int64_t packedWidth() const { return (heads + 2 * kvHeads) * headDim; }
-  int64_t keyColumn(int64_t kvHead) const { return (heads + kvHead) * headDim; }
-  int64_t valueColumn(int64_t kvHead) const { return (heads + kvHeads + kvHead) * headDim; }
-  int64_t blocks() const { return (tokens + kLanes - 1) / kLanes; }
-};
-
-AttentionShape attentionShape(const Launch &launch, const Tensor &qkv, const Tensor &cuSeqlens);
+/// How many blocks of kLanes the tokens make.
+inline int64_t laneBlocks(const AttentionShape &shape) {
+  return (shape.tokens + kLanes - 1) / kLanes;
+}
 
 /// Calls body(piece, segment) for the pieces that segments cut `block` into, in order. Boundaries
 /// are kept inside [0, tokens], whatever cu_seqlens holds.
@@ -120,8 +103,5 @@ void forPieces(const AttentionShape &shape, Range block, const Body &body) {
     done = piece.end;
   }
 }
-
-/// Why a launch cannot run, or nothing.
-std::optional<std::string> checkAttention(const Launch &launch);
 
 } // namespace switchyard::kernels::cpu

@@ -49,8 +49,8 @@ __global__ __launch_bounds__(kAttentionThreads) void attentionKernel(AttentionSh
   float *queries = memory, *keys = queries + kOwn * Tiles<Depth>::kStride;
   float *values = keys + kOther * Tiles<Depth>::kStride;
   float *weights = values + kOther * Tiles<Depth>::kStride;
-  int64_t depth = shape.headDim, width = (shape.heads + 2 * shape.kvHeads) * depth;
-  int64_t head = blockIdx.y, kvHead = head / (shape.heads / shape.kvHeads);
+  int64_t depth = shape.headDim, width = shape.packedWidth();
+  int64_t head = blockIdx.y, kvHead = head / shape.group();
   int64_t first = static_cast<int64_t>(blockIdx.x) * kOwn;
   int64_t rows = min(int64_t{kOwn}, shape.tokens - first);
   int ty = threadIdx.x / 16, tx = threadIdx.x % 16;
@@ -62,10 +62,10 @@ __global__ __launch_bounds__(kAttentionThreads) void attentionKernel(AttentionSh
   Sums<Depth> sums;
   for (int64_t key = cover.begin; key < cover.end; key += kOther) {
     int64_t count = min(int64_t{kOther}, cover.end - key);
-    const T *packed = qkv + key * width + (shape.heads + kvHead) * depth;
+    const T *packed = qkv + key * width;
     __syncthreads(); // the tiles before these were read
-    loadTile<kOther, Depth>(packed, width, count, depth, 1.0f, keys);
-    loadTile<kOther, Depth>(packed + shape.kvHeads * depth, width, count, depth, 1.0f, values);
+    loadTile<kOther, Depth>(packed + shape.keyColumn(kvHead), width, count, depth, 1.0f, keys);
+    loadTile<kOther, Depth>(packed + shape.valueColumn(kvHead), width, count, depth, 1.0f, values);
     __syncthreads();
     float scores[kRows][2];
     tileScores<Depth>(queries, keys, scores);
@@ -106,7 +106,7 @@ __global__ __launch_bounds__(kAttentionThreads) void attentionKernel(AttentionSh
 } // namespace
 
 Fault prepareAttention(const Launch &launch) {
-  if (auto fault = checkAttention(launch))
+  if (auto fault = checkAttention(launch, kMaxHeadDim, "CUDA"))
     return fault;
   return withDepth(launch.attributes[2].integer, [&](auto depth) {
     constexpr int kDepth = decltype(depth)::value;

@@ -21,15 +21,6 @@ struct Gradient {
   const float *lse = nullptr; // [T, heads]
   float *delta = nullptr;     // [T, heads]
   T *dqkv = nullptr;          // [T, packed]
-
-  __device__ int64_t width() const { return (shape.heads + 2 * shape.kvHeads) * shape.headDim; }
-  __device__ int64_t outputWidth() const { return shape.heads * shape.headDim; }
-  __device__ int64_t keyColumn(int64_t kvHead) const {
-    return (shape.heads + kvHead) * shape.headDim;
-  }
-  __device__ int64_t valueColumn(int64_t kvHead) const {
-    return (shape.heads + shape.kvHeads + kvHead) * shape.headDim;
-  }
 };
 
 /// Floats of shared memory: two tiles of own rows, two of the others, two of scores.
@@ -75,8 +66,8 @@ __global__ __launch_bounds__(kAttentionThreads) void queryGradKernel(Gradient<T>
   __shared__ Range visible[kOwn];
   Scratch<Depth> scratch(memory);
   const AttentionShape &shape = gradient.shape;
-  int64_t depth = shape.headDim, width = gradient.width(), outputs = gradient.outputWidth();
-  int64_t head = blockIdx.y, kvHead = head / (shape.heads / shape.kvHeads);
+  int64_t depth = shape.headDim, width = shape.packedWidth(), outputs = shape.outputWidth();
+  int64_t head = blockIdx.y, kvHead = head / shape.group();
   int64_t first = static_cast<int64_t>(blockIdx.x) * kOwn;
   int64_t rows = min(int64_t{kOwn}, shape.tokens - first);
   int ty = threadIdx.x / 16, tx = threadIdx.x % 16;
@@ -100,9 +91,9 @@ __global__ __launch_bounds__(kAttentionThreads) void queryGradKernel(Gradient<T>
     int64_t count = min(int64_t{kOther}, cover.end - key);
     const T *packed = gradient.qkv + key * width;
     __syncthreads(); // the tiles before these were read
-    loadTile<kOther, Depth>(packed + gradient.keyColumn(kvHead), width, count, depth, 1.0f,
+    loadTile<kOther, Depth>(packed + shape.keyColumn(kvHead), width, count, depth, 1.0f,
                             scratch.firstOther);
-    loadTile<kOther, Depth>(packed + gradient.valueColumn(kvHead), width, count, depth, 1.0f,
+    loadTile<kOther, Depth>(packed + shape.valueColumn(kvHead), width, count, depth, 1.0f,
                             scratch.secondOther);
     __syncthreads();
     float scores[kRows][2], products[kRows][2];
@@ -131,7 +122,7 @@ __device__ void addQueries(const Gradient<T> &gradient, const Scratch<Depth> &sc
                            Sums<Depth> &dv) {
   constexpr int kRows = Tiles<Depth>::kRows;
   const AttentionShape &shape = gradient.shape;
-  int64_t depth = shape.headDim, width = gradient.width(), outputs = gradient.outputWidth();
+  int64_t depth = shape.headDim, width = shape.packedWidth(), outputs = shape.outputWidth();
   int ty = threadIdx.x / 16, tx = threadIdx.x % 16;
   for (int64_t query = queries.begin; query < queries.end; query += kOther) {
     int64_t count = min(int64_t{kOther}, queries.end - query);
@@ -172,14 +163,14 @@ __global__ __launch_bounds__(kAttentionThreads) void keyGradKernel(Gradient<T> g
   __shared__ Range visible[kOwn];
   Scratch<Depth> scratch(memory);
   const AttentionShape &shape = gradient.shape;
-  int64_t depth = shape.headDim, width = gradient.width();
-  int64_t kvHead = blockIdx.y, group = shape.heads / shape.kvHeads;
+  int64_t depth = shape.headDim, width = shape.packedWidth();
+  int64_t kvHead = blockIdx.y, group = shape.group();
   int64_t first = static_cast<int64_t>(blockIdx.x) * kOwn;
   int64_t rows = min(int64_t{kOwn}, shape.tokens - first);
   const T *packed = gradient.qkv + first * width;
-  loadTile<kOwn, Depth>(packed + gradient.keyColumn(kvHead), width, rows, depth, 1.0f,
+  loadTile<kOwn, Depth>(packed + shape.keyColumn(kvHead), width, rows, depth, 1.0f,
                         scratch.firstOwn);
-  loadTile<kOwn, Depth>(packed + gradient.valueColumn(kvHead), width, rows, depth, 1.0f,
+  loadTile<kOwn, Depth>(packed + shape.valueColumn(kvHead), width, rows, depth, 1.0f,
                         scratch.secondOwn);
   Range cover = coverRows<kOwn>(first, visible, [&](int64_t row) { return queriesOf(shape, row); });
   Sums<Depth> dk, dv;
@@ -190,8 +181,8 @@ __global__ __launch_bounds__(kAttentionThreads) void keyGradKernel(Gradient<T> g
   for (float &one : ones)
     one = 1.0f;
   T *out = gradient.dqkv + first * width;
-  dk.store(out + gradient.keyColumn(kvHead), width, rows, depth, ones);
-  dv.store(out + gradient.valueColumn(kvHead), width, rows, depth, ones);
+  dk.store(out + shape.keyColumn(kvHead), width, rows, depth, ones);
+  dv.store(out + shape.valueColumn(kvHead), width, rows, depth, ones);
 }
 
 template <typename T, int Depth>
@@ -210,7 +201,7 @@ void runGradient(const Gradient<T> &gradient, cudaStream_t stream) {
 } // namespace
 
 Fault prepareAttentionGrad(const Launch &launch) {
-  if (auto fault = checkAttention(launch))
+  if (auto fault = checkAttention(launch, kMaxHeadDim, "CUDA"))
     return fault;
   return withDepth(launch.attributes[2].integer, [&](auto depth) {
     constexpr int kDepth = decltype(depth)::value;

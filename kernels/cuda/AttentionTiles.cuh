@@ -6,13 +6,15 @@
 // the 16-byte accesses of neighbouring rows fall into different banks.
 #pragma once
 
-#include "kernels/cuda/AttentionTiles.h"
 #include "kernels/cuda/Reduce.cuh"
+#include "kernels/signatures/AttentionLaunch.h"
 
 #include <type_traits>
 
 namespace switchyard::kernels::cuda {
 
+/// Tiles stand in shared memory and registers, which bounds head_dim.
+inline constexpr int64_t kMaxHeadDim = 256;
 inline constexpr int kAttentionThreads = 256;
 inline constexpr int kOther = 32;
 /// Floats of a row of scores: kOther or, transposed, as many.
