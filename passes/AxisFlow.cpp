@@ -209,16 +209,19 @@ LogicalResult AxisFlow::checkCounts(Operation *op, Value counts, dist::Axis axis
                           << describe(kind) << "; gather them first (dist.all_gather)";
 }
 
-LogicalResult AxisFlow::visitExchange(dist::TokenExchangeOp op) {
+LogicalResult AxisFlow::visitMove(Operation *op, dist::AxesAttr axes, MoveRule rule) {
   AxisKinds kinds;
   for (dist::Axis axis : mesh_.getAxes()) {
-    if (!op.getAxes().contains(axis)) {
-      Result kind = meet(op, op->getOperands(), axis);
-      if (failed(kind))
-        return failure();
-      kinds[axis] = *kind;
-      continue;
-    }
+    Result kind = axes.contains(axis) ? rule(axis) : meet(op, op->getOperands(), axis);
+    if (failed(kind))
+      return failure();
+    kinds[axis] = *kind;
+  }
+  return set(op->getResults(), kinds), success();
+}
+
+LogicalResult AxisFlow::visitExchange(dist::TokenExchangeOp op) {
+  return visitMove(op, op.getAxesAttr(), [&](dist::Axis axis) -> Result {
     AxisKind rows = kindsOf(op.getRows())[axis];
     if (isPart(rows))
       return refuse(op, axis) << "sends rows that came by an exchange and were not sent back; put "
@@ -229,21 +232,12 @@ LogicalResult AxisFlow::visitExchange(dist::TokenExchangeOp op) {
                               << *mesh_.sizeOf(axis) << " times";
     if (failed(checkCounts(op, op.getAllCounts(), axis)))
       return failure();
-    kinds[axis] = AxisKind::Slice;
-  }
-  return set(op->getResults(), kinds), success();
+    return AxisKind::Slice;
+  });
 }
 
 LogicalResult AxisFlow::visitReturn(dist::TokenReturnOp op) {
-  AxisKinds kinds;
-  for (dist::Axis axis : mesh_.getAxes()) {
-    if (!op.getAxes().contains(axis)) {
-      Result kind = meet(op, op->getOperands(), axis);
-      if (failed(kind))
-        return failure();
-      kinds[axis] = *kind;
-      continue;
-    }
+  return visitMove(op, op.getAxesAttr(), [&](dist::Axis axis) -> Result {
     AxisKind rows = kindsOf(op.getRows())[axis];
     if (rows != AxisKind::Slice && rows != AxisKind::Zero)
       return refuse(op, axis) << "sends back rows that did not come by an exchange: they are "
@@ -254,9 +248,8 @@ LogicalResult AxisFlow::visitReturn(dist::TokenReturnOp op) {
     if (into != AxisKind::Own && into != AxisKind::Zero)
       return refuse(op, axis) << "adds each rank's own rows to what is " << describe(into)
                               << "; return into zeros or rows of this rank";
-    kinds[axis] = AxisKind::Own;
-  }
-  return set(op->getResults(), kinds), success();
+    return AxisKind::Own;
+  });
 }
 
 LogicalResult AxisFlow::visitRounds(dist::RoundsOp op) {

@@ -59,6 +59,9 @@ private:
   mlir::LogicalResult visitReduceScatter(dist::ReduceScatterOp op);
   mlir::LogicalResult visitAllReduce(dist::AllReduceOp op);
   mlir::LogicalResult visitReplicate(dist::ReplicateOp op);
+  /// An op that moves rows: `rule` says what results along its axes.
+  using MoveRule = llvm::function_ref<Result(dist::Axis)>;
+  mlir::LogicalResult visitMove(mlir::Operation *op, dist::AxesAttr axes, MoveRule rule);
   mlir::LogicalResult visitExchange(dist::TokenExchangeOp op);
   mlir::LogicalResult visitReturn(dist::TokenReturnOp op);
   mlir::LogicalResult visitRounds(dist::RoundsOp op);

@@ -84,55 +84,61 @@ private:
 
   /// A program over tokens: its inputs are each rank's own.
   LogicalResult runTokens(func::FuncOp program) {
-    auto readKinds = [&](moe::ReadOp op) { return read(op); };
-    auto checkValue = [&](Operation *op, const AxisKinds &kinds) {
-      return checkSink(op, kinds, /*accumulates=*/true);
+    auto checkResult = [&](unsigned index, dist::Axis axis, const AxisKinds &kinds) {
+      AxisKind kind = kinds[axis];
+      if (kinds.isChosen(axis))
+        return LogicalResult(
+            refuse(program, index, axis)
+            << "it is made of what was gathered, or is the maximum over ranks, but terms of a "
+               "sum over ranks are expected; use dist.all_reduce with a sum");
+      if (kind != AxisKind::Zero && !isTerm(kind))
+        return LogicalResult(refuse(program, index, axis)
+                             << "it is " << describe(kind)
+                             << ", but what ranks yield is summed over them, which counts it "
+                             << *mesh_.sizeOf(axis)
+                             << " times; weight it by 1/n for the n ranks (moe.scale)");
+      return success();
     };
-    AxisFlow flow(mesh_, readKinds, checkValue);
-    if (failed(flow.run(program, AxisKind::Own)))
-      return failure();
-    Operation *end = program.getBody().front().getTerminator();
-    for (unsigned i = 0; i < end->getNumOperands(); ++i)
-      for (dist::Axis axis : mesh_.getAxes()) {
-        const AxisKinds kinds = flow.kindsOf(end->getOperand(i));
-        AxisKind kind = kinds[axis];
-        if (kinds.isChosen(axis))
-          return refuse(program, i, axis)
-                 << "it is made of what was gathered, or is the maximum over ranks, but terms of a "
-                    "sum over ranks are expected; use dist.all_reduce with a sum";
-        if (kind != AxisKind::Zero && !isTerm(kind))
-          return refuse(program, i, axis)
-                 << "it is " << describe(kind) << ", but what ranks yield is summed over them, "
-                 << "which counts it " << *mesh_.sizeOf(axis)
-                 << " times; weight it by 1/n for the n ranks (moe.scale)";
-      }
-    return success();
+    return run(program, AxisKind::Own, /*accumulates=*/true, checkResult);
   }
 
   /// A program over states: its inputs are the host's numbers, the same for all ranks.
   LogicalResult runUpdate(func::FuncOp program) {
+    auto checkResult = [&](unsigned index, dist::Axis axis, const AxisKinds &kinds) {
+      AxisKind kind = kinds[axis];
+      if (kinds.isChosen(axis))
+        return LogicalResult(
+            refuse(program, index, axis)
+            << "it is made of what was gathered, or is the maximum over ranks, for a sum over "
+               "ranks; use dist.all_reduce with a sum");
+      if (kind != AxisKind::Zero && !isAlike(kind))
+        return LogicalResult(
+            refuse(program, index, axis)
+            << "it is " << describe(kind)
+            << ", but ranks have to agree on it; sum what it is computed from over "
+            << axesText(axis) << " (dist.all_reduce)");
+      return success();
+    };
+    return run(program, AxisKind::Same, /*accumulates=*/false, checkResult);
+  }
+
+  /// Runs the rules over a program whose inputs are of the kind `inputs`; checks what it writes,
+  /// and each result along each axis by `checkResult`.
+  LogicalResult
+  run(func::FuncOp program, AxisKind inputs, bool accumulates,
+      llvm::function_ref<LogicalResult(unsigned, dist::Axis, const AxisKinds &)> checkResult) {
     auto readKinds = [&](moe::ReadOp op) { return read(op); };
     auto checkValue = [&](Operation *op, const AxisKinds &kinds) {
-      return checkSink(op, kinds, /*accumulates=*/false);
+      return checkSink(op, kinds, accumulates);
     };
     AxisFlow flow(mesh_, readKinds, checkValue);
-    if (failed(flow.run(program, AxisKind::Same)))
+    if (failed(flow.run(program, inputs)))
       return failure();
-    Operation *end = program.getBody().front().getTerminator();
-    for (unsigned i = 0; i < end->getNumOperands(); ++i)
-      for (dist::Axis axis : mesh_.getAxes()) {
-        const AxisKinds kinds = flow.kindsOf(end->getOperand(i));
-        AxisKind kind = kinds[axis];
-        if (kinds.isChosen(axis))
-          return refuse(program, i, axis)
-                 << "it is made of what was gathered, or is the maximum over ranks, for a sum over "
-                    "ranks; use dist.all_reduce with a sum";
-        if (kind != AxisKind::Zero && !isAlike(kind))
-          return refuse(program, i, axis)
-                 << "it is " << describe(kind)
-                 << ", but ranks have to agree on it; sum what it is computed from over "
-                 << axesText(axis) << " (dist.all_reduce)";
-      }
+    for (auto [index, value] :
+         llvm::enumerate(program.getBody().front().getTerminator()->getOperands()))
+      for (dist::Axis axis : mesh_.getAxes())
+        if (failed(checkResult(index, axis, flow.kindsOf(value))))
+          return failure();
     return success();
   }
 
