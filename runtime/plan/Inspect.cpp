@@ -191,21 +191,6 @@ std::string parameterText(const Plan &plan) {
 
 } // namespace
 
-std::string humanBytes(uint64_t bytes) {
-  constexpr const char *kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-  auto value = static_cast<double>(bytes);
-  size_t unit = 0;
-  for (; value >= 1023.5 && unit + 1 < std::size(kUnits); ++unit)
-    value /= 1024;
-  char text[32];
-  std::snprintf(text, sizeof text, "%.*f %s",
-                unit == 0 || value >= 99.95 ? 0
-                : value >= 9.995            ? 1
-                                            : 2,
-                value, kUnits[unit]);
-  return text;
-}
-
 std::string inspect(const Plan &plan) {
   std::string text = headText(plan) + "\n" + symbolText(plan) + "\n" + memoryText(plan);
   for (const Program &program : plan.programs)

@@ -9,9 +9,6 @@
 
 namespace switchyard {
 
-/// "1.50 GiB", "384 B": three digits and a binary unit.
-std::string humanBytes(uint64_t bytes);
-
 /// Several tables of at most 100 columns (unless a name alone is longer). The plan is verified.
 std::string inspect(const Plan &plan);
 

@@ -2,8 +2,24 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <span>
+#include <string_view>
 
 namespace switchyard {
+
+/// `number` in the largest of `units`, each `base` times the one before, in which it is 1 or more
+/// when rounded.
+static std::string threeDigits(uint64_t number, double base,
+                               std::span<const std::string_view> units) {
+  auto value = static_cast<double>(number);
+  size_t unit = 0;
+  for (; value >= base - 0.5 && unit + 1 < units.size(); ++unit)
+    value /= base;
+  int decimals = unit == 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+  char text[32];
+  std::snprintf(text, sizeof text, "%.*f", decimals, value);
+  return text + std::string(units[unit]);
+}
 
 std::string grouped(uint64_t number) {
   std::string digits = std::to_string(number);
@@ -13,18 +29,13 @@ std::string grouped(uint64_t number) {
 }
 
 std::string humanCount(uint64_t count) {
-  constexpr const char *kUnits[] = {"", " K", " M", " B", " T", " Q"};
-  auto value = static_cast<double>(count);
-  size_t unit = 0;
-  for (; value >= 999.5 && unit + 1 < std::size(kUnits); ++unit)
-    value /= 1000;
-  char text[32];
-  std::snprintf(text, sizeof text, "%.*f%s",
-                unit == 0 || value >= 99.95 ? 0
-                : value >= 9.995            ? 1
-                                            : 2,
-                value, kUnits[unit]);
-  return text;
+  constexpr std::string_view kUnits[] = {"", " K", " M", " B", " T", " Q"};
+  return threeDigits(count, 1000, kUnits);
+}
+
+std::string humanBytes(uint64_t bytes) {
+  constexpr std::string_view kUnits[] = {" B", " KiB", " MiB", " GiB", " TiB", " PiB"};
+  return threeDigits(bytes, 1024, kUnits);
 }
 
 std::string plural(int64_t count, const std::string &thing) {

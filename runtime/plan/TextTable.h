@@ -13,6 +13,9 @@ std::string grouped(uint64_t number);
 /// "14.2 M": three digits and a unit of thousands.
 std::string humanCount(uint64_t count);
 
+/// "1.50 GiB", "384 B": three digits and a binary unit.
+std::string humanBytes(uint64_t bytes);
+
 /// "1 layer", "2 layers".
 std::string plural(int64_t count, const std::string &thing);
 

@@ -1,4 +1,5 @@
 #include "runtime/plan/Inspect.h"
+#include "runtime/plan/TextTable.h"
 
 #include "test/runtime/plan/TinyPlan.h"
 
