@@ -148,6 +148,18 @@ struct Inputs {
   std::optional<Dataset> dataset;
 };
 
+/// Says how many ranks there are, and reads the model's weights and the data for `plan`.
+Result<Inputs> readInputs(const std::string &model, const std::string &data,
+                          const std::string &tokenizer, const Plan &plan, const Launch &launch,
+                          const Log &log) {
+  announce(launch, log);
+  SY_RETURN_IF_ERROR(checkInputs(model, data, tokenizer));
+  Inputs inputs;
+  SY_ASSIGN_OR_RETURN(inputs.checkpoint, Checkpoint::open(model));
+  SY_ASSIGN_OR_RETURN(inputs.dataset, loadDataset(data, tokenizer, plan.training, log));
+  return inputs;
+}
+
 } // namespace
 
 Status runTrain(const TrainingArguments &arguments) {
@@ -170,10 +182,8 @@ Status runTrain(const TrainingArguments &arguments) {
   std::optional<StopSignals> signals;
   auto load = [&](const Plan &plan) -> Status {
     const Log log(launch.isLeader() ? Log::Level::Info : Log::Level::Off);
-    announce(launch, log);
-    SY_RETURN_IF_ERROR(checkInputs(arguments.model, arguments.data, tokenizer));
-    SY_ASSIGN_OR_RETURN(inputs.checkpoint, Checkpoint::open(arguments.model));
-    SY_ASSIGN_OR_RETURN(inputs.dataset, loadDataset(arguments.data, tokenizer, plan.training, log));
+    SY_ASSIGN_OR_RETURN(inputs,
+                        readInputs(arguments.model, arguments.data, tokenizer, plan, launch, log));
     log.info("{}", summary(plan));
     return {};
   };
@@ -238,10 +248,8 @@ Status runEvaluate(const EvaluateArguments &arguments) {
   Inputs inputs;
   auto load = [&](const Plan &plan) -> Status {
     const Log log(launch.isLeader() ? Log::Level::Info : Log::Level::Off);
-    announce(launch, log);
-    SY_RETURN_IF_ERROR(checkInputs(arguments.model, arguments.data, tokenizer));
-    SY_ASSIGN_OR_RETURN(inputs.checkpoint, Checkpoint::open(arguments.model));
-    SY_ASSIGN_OR_RETURN(inputs.dataset, loadDataset(arguments.data, tokenizer, plan.training, log));
+    SY_ASSIGN_OR_RETURN(inputs,
+                        readInputs(arguments.model, arguments.data, tokenizer, plan, launch, log));
     return {};
   };
   auto run = [&](const Plan &plan, Agreement &agreement) -> Status {
