@@ -1,11 +1,10 @@
 #include "test/runtime/comm/Ranks.h"
 
-#include "runtime/comm/local/LocalCommunicator.h"
 #include "runtime/comm/mpi/MpiCommunicator.h"
+#include "test/runtime/comm/RankThreads.h"
 
 #include <cstdio>
 #include <gtest/gtest.h>
-#include <thread>
 
 namespace switchyard::test {
 
@@ -32,18 +31,7 @@ void runRanks(int size, const std::function<void(Communicator &communicator)> &b
     body(*communicator);
     return;
   }
-  auto world = LocalWorld::create(size, options());
-  ASSERT_TRUE(world.ok()) << world.status().message();
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < size; ++rank)
-    threads.emplace_back([&, rank] {
-      auto communicator = (*world)->join(rank);
-      ASSERT_TRUE(communicator.ok()) << communicator.status().message();
-      body(**communicator);
-      EXPECT_TRUE((*communicator)->finish().ok());
-    });
-  for (std::thread &thread : threads)
-    thread.join();
+  runRankThreads(size, options(), body);
 }
 
 } // namespace switchyard::test

@@ -4,6 +4,7 @@
 #include "runtime/executor/Executor.h"
 #include "runtime/plan/Layout.h"
 #include "test/kernels/conformance/HeapCounter.h"
+#include "test/runtime/comm/RankThreads.h"
 #include "test/runtime/plan/RanksPlan.h"
 
 #include <gmock/gmock.h>
@@ -22,24 +23,14 @@ using ::testing::HasSubstr;
 
 /// Runs `body` on each rank of the plan's mesh, with an executor of its own.
 void runRanks(const Plan &plan, const std::function<void(Executor &executor)> &body) {
-  auto size = static_cast<int>(plan.mesh.numRanks());
-  auto world = LocalWorld::create(size, {});
-  ASSERT_TRUE(world.ok()) << world.status().message();
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < size; ++rank)
-    threads.emplace_back([&, rank] {
-      auto communicator = (*world)->join(rank);
-      ASSERT_TRUE(communicator.ok()) << communicator.status().message();
-      auto device = createCpuDevice(plan.target, 1);
-      ASSERT_TRUE(device.ok());
-      auto executor = Executor::create(plan, std::move(*device), communicator->get());
-      ASSERT_TRUE(executor.ok()) << executor.status().message();
-      EXPECT_EQ((*executor)->rank(), rank);
-      body(**executor);
-      EXPECT_TRUE((*communicator)->finish().ok());
-    });
-  for (std::thread &thread : threads)
-    thread.join();
+  runRankThreads(static_cast<int>(plan.mesh.numRanks()), {}, [&](Communicator &communicator) {
+    auto device = createCpuDevice(plan.target, 1);
+    ASSERT_TRUE(device.ok());
+    auto executor = Executor::create(plan, std::move(*device), &communicator);
+    ASSERT_TRUE(executor.ok()) << executor.status().message();
+    EXPECT_EQ((*executor)->rank(), communicator.rank());
+    body(**executor);
+  });
 }
 
 #define EXPECT_DONE(call)                                                                          \

@@ -5,8 +5,6 @@
 namespace switchyard::test {
 namespace {
 
-enum State : int32_t { kEmbed, kHead, kEmbedGrad, kHeadGrad, kEmbedM, kEmbedV, kHeadM, kHeadV };
-
 constexpr int64_t kElements = kShardedVocab * kShardedWidth;
 
 Program microStep(const Plan &plan) {
@@ -57,38 +55,6 @@ Program microStep(const Plan &plan) {
     builder.collective(CollectiveKind::AllReduce, Axis::Dp, {dw, dw, dtable, dtable});
   builder.launch("accumulate", {builder.state(kHeadGrad), dw});
   builder.launch("accumulate", {builder.state(kEmbedGrad), dtable});
-  return builder.program();
-}
-
-Program optimizerStep(const Plan &plan) {
-  ProgramBuilder builder(plan, "optimizer_step");
-  auto scalar = [&](const char *name) { return builder.input(name, DType::F32, {}); };
-  uint32_t rate = scalar("learning_rate"), beta1 = scalar("beta1"), beta2 = scalar("beta2");
-  uint32_t epsilon = scalar("epsilon"), decay = scalar("weight_decay"),
-           maxNorm = scalar("max_grad_norm");
-  uint32_t step = scalar("step");
-  uint32_t norm = builder.output("grad_norm", DType::F32, {}),
-           apply = builder.output("apply", DType::I32, {});
-  uint32_t first = builder.transient(DType::F32, {}), second = builder.transient(DType::F32, {});
-  uint32_t mine = builder.transient(DType::F32, {}), total = builder.transient(DType::F32, {}),
-           coefficient = builder.transient(DType::F32, {});
-  uint32_t embedGrad = builder.state(kEmbedGrad), headGrad = builder.state(kHeadGrad);
-  builder.launch("sum_of_squares", {embedGrad, first});
-  builder.launch("sum_of_squares", {headGrad, second});
-  builder.launch("sum", {first, second, mine});
-  if (plan.mesh.groupSize(kFsdpAndEp) > 1)
-    builder.collective(CollectiveKind::AllReduce, kFsdpAndEp, {mine, total});
-  else
-    builder.copy(mine, total);
-  builder.launch("clip", {total, maxNorm, norm, coefficient, apply});
-  auto adamw = [&](int32_t parameter, int32_t m, int32_t v, uint32_t gradient) {
-    builder.launch("adamw",
-                   {builder.state(parameter), builder.state(m), builder.state(v), gradient,
-                    coefficient, apply, rate, beta1, beta2, epsilon, decay, step},
-                   {{1, 0}});
-  };
-  adamw(kEmbed, kEmbedM, kEmbedV, embedGrad);
-  adamw(kHead, kHeadM, kHeadV, headGrad);
   return builder.program();
 }
 

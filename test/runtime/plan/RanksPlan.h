@@ -5,7 +5,6 @@
 
 namespace switchyard::test {
 
-inline constexpr AxisSet kFsdpAndEp = AxisSet(Axis::Fsdp) | AxisSet(Axis::Ep);
 inline constexpr AxisSet kAllAxes = AxisSet(Axis::Dp) | kFsdpAndEp;
 
 /// As many elements as several shards, the last of them not full.

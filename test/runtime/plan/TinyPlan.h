@@ -14,6 +14,7 @@ inline constexpr int64_t kWidth = 8;
 inline constexpr int64_t kExperts = 4;
 inline constexpr int64_t kRows = 3;
 inline constexpr int64_t kTokensBound = 40;
+inline constexpr AxisSet kFsdpAndEp = AxisSet(Axis::Fsdp) | AxisSet(Axis::Ep);
 
 /// Extents: a fixed one, and symbols in the order that newPlan() declares them.
 Extent fixed(int64_t value);
@@ -73,6 +74,11 @@ void finish(Plan &plan);
 /// The plan: programs micro_step, optimizer_step, evaluate and logits over "embed" and "head" [V,
 /// D], their gradients and moments.
 Plan tinyPlan();
+
+/// optimizer_step of a plan whose states are, in this order, those of TinyState; their gradients
+/// are divided over fsdp and ep where the mesh has them.
+enum TinyState : int32_t { kEmbed, kHead, kEmbedGrad, kHeadGrad, kEmbedM, kEmbedV, kHeadM, kHeadV };
+Program optimizerStep(const Plan &plan);
 
 /// The program of `plan` called `name`.
 Program &programOf(Plan &plan, std::string_view name);

@@ -2,10 +2,10 @@
 // tokens want the same experts.
 #include "runtime/checkpoint/GatherState.h"
 #include "runtime/checkpoint/TrainingCheckpoint.h"
-#include "runtime/comm/local/LocalCommunicator.h"
 #include "runtime/plan/Layout.h"
 #include "runtime/training/Session.h"
 #include "runtime/training/Validate.h"
+#include "test/runtime/comm/RankThreads.h"
 #include "test/runtime/training/CompiledPlan.h"
 
 #include <gmock/gmock.h>
@@ -13,7 +13,6 @@
 #include <functional>
 #include <map>
 #include <mutex>
-#include <thread>
 
 namespace switchyard {
 namespace {
@@ -38,24 +37,14 @@ void onRanks(const Plan &plan, const std::string &model,
              const std::function<void(Session &session)> &body) {
   Result<Checkpoint> checkpoint = Checkpoint::open(folderOf(model));
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status().message();
-  auto size = static_cast<int>(plan.mesh.numRanks());
-  auto world = LocalWorld::create(size, {});
-  ASSERT_TRUE(world.ok()) << world.status().message();
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < size; ++rank)
-    threads.emplace_back([&, rank] {
-      auto communicator = (*world)->join(rank);
-      ASSERT_TRUE(communicator.ok()) << communicator.status().message();
-      Agreement agreement(communicator->get());
-      auto session = Session::create(plan, 1, &agreement);
-      ASSERT_TRUE(session.ok()) << session.status().message();
-      Status status = (*session)->loadParameters(*checkpoint);
-      ASSERT_TRUE(status.ok()) << status.message();
-      body(**session);
-      EXPECT_TRUE((*communicator)->finish().ok());
-    });
-  for (std::thread &thread : threads)
-    thread.join();
+  test::runRankThreads(static_cast<int>(plan.mesh.numRanks()), {}, [&](Communicator &communicator) {
+    Agreement agreement(&communicator);
+    auto session = Session::create(plan, 1, &agreement);
+    ASSERT_TRUE(session.ok()) << session.status().message();
+    Status status = (*session)->loadParameters(*checkpoint);
+    ASSERT_TRUE(status.ok()) << status.message();
+    body(**session);
+  });
 }
 
 /// Whole states by name, as rank 0 gathers them in chunks of `chunk` elements.
