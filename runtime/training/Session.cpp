@@ -1,7 +1,6 @@
 #include "runtime/training/Session.h"
 
 #include "runtime/checkpoint/Weights.h"
-#include "runtime/device/cpu/CpuDevice.h"
 #include "runtime/plan/Layout.h"
 
 #include <algorithm>
@@ -36,8 +35,9 @@ Session::Session(std::unique_ptr<Executor> executor, Agreement *agreement)
   sums_.expertCounts.resize(counts_.size());
 }
 
-Result<std::unique_ptr<Session>> Session::create(Plan plan, int threads, Agreement *agreement) {
-  SY_ASSIGN_OR_RETURN(std::unique_ptr<Device> device, createCpuDevice(plan.target, threads));
+Result<std::unique_ptr<Session>> Session::create(Plan plan, const DeviceOptions &options,
+                                                 Agreement *agreement) {
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<Device> device, createDevice(plan.target, options));
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
                       Executor::create(std::move(plan), std::move(device),
                                        agreement ? agreement->communicator() : nullptr));

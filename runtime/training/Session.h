@@ -9,6 +9,7 @@
 
 #include "runtime/comm/Agreement.h"
 #include "runtime/data/Batches.h"
+#include "runtime/device/CreateDevice.h"
 #include "runtime/executor/Executor.h"
 #include "runtime/safetensors/Checkpoint.h"
 
@@ -46,9 +47,9 @@ struct UpdateResult {
 
 class Session {
 public:
-  /// `threads` caps the worker threads (0: the plan's number). `agreement` is of the plan's ranks
-  /// and outlives the session; null only for a plan of one. Fails as Executor::create does.
-  static Result<std::unique_ptr<Session>> create(Plan plan, int threads,
+  /// On the device that the plan is for. `agreement` is of the plan's ranks and outlives the
+  /// session; null only for a plan of one. Fails as createDevice and Executor::create do.
+  static Result<std::unique_ptr<Session>> create(Plan plan, const DeviceOptions &options,
                                                  Agreement *agreement = nullptr);
 
   const Plan &plan() const { return executor_->plan(); }

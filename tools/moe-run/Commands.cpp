@@ -36,14 +36,18 @@ Status checkOffered(const TrainingArguments &arguments) {
 
 /// The session of a rank, with the weights that it holds.
 Result<std::unique_ptr<Session>> openSession(const Plan &plan, const Checkpoint &checkpoint,
-                                             int threads, Agreement &agreement) {
+                                             const DeviceOptions &options, Agreement &agreement) {
   auto open = [&]() -> Result<std::unique_ptr<Session>> {
     SY_ASSIGN_OR_RETURN(std::unique_ptr<Session> session,
-                        Session::create(plan, threads, &agreement));
+                        Session::create(plan, options, &agreement));
     SY_RETURN_IF_ERROR(session->loadParameters(checkpoint));
     return session;
   };
   return agreement.agree(open());
+}
+
+DeviceOptions deviceOptions(const Launch &launch, int64_t threads) {
+  return {.threads = launch.threadsPerRank(threads)};
 }
 
 /// Says what ranks there are, where it is not just the one of this process.
@@ -190,7 +194,7 @@ Status runTrain(const TrainingArguments &arguments) {
   auto run = [&](const Plan &plan, Agreement &agreement) -> Status {
     SY_ASSIGN_OR_RETURN(
         std::unique_ptr<Session> session,
-        openSession(plan, *inputs.checkpoint, launch.threadsPerRank(arguments.threads), agreement));
+        openSession(plan, *inputs.checkpoint, deviceOptions(launch, arguments.threads), agreement));
     std::call_once(once, [&] { signals.emplace(); });
     SY_RETURN_IF_ERROR(agreement.agree(
         agreement.isLeader() ? output->make(arguments.plan.empty() ? &plan : nullptr) : Status()));
@@ -204,13 +208,16 @@ Status runTrain(const TrainingArguments &arguments) {
 Status runValidate(const ValidateArguments &arguments) {
   SY_ASSIGN_OR_RETURN(Launch launch, Launch::create(arguments.ranks));
   const std::string &model = arguments.model.empty() ? arguments.golden : arguments.model;
-  if (!arguments.plan.empty() && !arguments.mesh.empty())
-    return Status::usage("--mesh is what a plan is compiled with and --plan gives one; leave one "
-                         "of them out");
+  if (!arguments.plan.empty() && !(arguments.mesh.empty() && arguments.target.empty()))
+    return Status::usage((arguments.mesh.empty() ? "--target" : "--mesh") +
+                         std::string(" is what a plan is compiled with and --plan gives one; leave "
+                                     "one of them out"));
   const std::string source = arguments.plan.empty() ? "the plan" : arguments.plan;
   Plan plan;
   if (launch.isLeader() && arguments.plan.empty()) {
     SY_ASSIGN_OR_RETURN(std::vector<std::string> flags, goldenCompileArguments(arguments.golden));
+    if (!arguments.target.empty())
+      flags.insert(flags.end(), {"--target", arguments.target});
     SY_ASSIGN_OR_RETURN(plan,
                         compiledPlan({model, flags, arguments.mesh, arguments.threads}, launch));
   } else if (launch.isLeader()) {
@@ -231,7 +238,7 @@ Status runValidate(const ValidateArguments &arguments) {
   auto run = [&](const Plan &plan, Agreement &agreement) -> Status {
     SY_ASSIGN_OR_RETURN(
         std::unique_ptr<Session> session,
-        openSession(plan, *inputs.checkpoint, launch.threadsPerRank(arguments.threads), agreement));
+        openSession(plan, *inputs.checkpoint, deviceOptions(launch, arguments.threads), agreement));
     return validate(*session, *golden, *inputs.checkpoint, {});
   };
   return launch.run(std::move(plan), communicatorOptions(arguments.commTimeout, ""), {load, run});
@@ -255,7 +262,7 @@ Status runEvaluate(const EvaluateArguments &arguments) {
   auto run = [&](const Plan &plan, Agreement &agreement) -> Status {
     SY_ASSIGN_OR_RETURN(
         std::unique_ptr<Session> session,
-        openSession(plan, *inputs.checkpoint, launch.threadsPerRank(arguments.threads), agreement));
+        openSession(plan, *inputs.checkpoint, deviceOptions(launch, arguments.threads), agreement));
     SY_ASSIGN_OR_RETURN(Evaluation result, evaluate(*session, *inputs.dataset));
     if (!agreement.isLeader())
       return {};

@@ -16,10 +16,11 @@ Status runTrain(const TrainingArguments &arguments);
 
 struct ValidateArguments {
   std::string golden;
-  std::string model; // empty: the golden's folder
-  std::string plan;  // empty: compile one
-  std::string mesh;  // of the one that is compiled; empty: the default for as many ranks
-  int64_t ranks = 0; // this and the next two as in TrainingArguments
+  std::string model;  // empty: the golden's folder
+  std::string plan;   // empty: compile one
+  std::string mesh;   // of the one that is compiled; empty: the default for as many ranks
+  std::string target; // of the one that is compiled; empty: moe-compile's default
+  int64_t ranks = 0;  // this and the next two as in TrainingArguments
   int64_t threads = 0;
   double commTimeout = 600;
 };

@@ -87,6 +87,10 @@ int main(int argc, char **argv) {
                               "The plan (default: one is compiled)");
   validateCommand->add_option("--mesh", validateArguments.mesh,
                               "Mesh of the plan that is compiled: fsdp=2,ep=4");
+  validateCommand
+      ->add_option("--target", validateArguments.target,
+                   "What the plan that is compiled runs on (default: cpu)")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   addRankFlags(*validateCommand, validateArguments);
 
   CLI::App *evalCommand = app.add_subcommand("eval", "Print the loss of Alpaca records");

@@ -123,7 +123,10 @@ public:
 
   Status create(int ordinal) {
     int devices = 0;
-    SY_RETURN_IF_ERROR(statusOf(cudaGetDeviceCount(&devices), "cudaGetDeviceCount"));
+    if (cudaError_t error = cudaGetDeviceCount(&devices); error != cudaSuccess)
+      return Status::usage(std::string("there is no GPU for this process: ") +
+                           cudaGetErrorString(error) + " (" + cudaGetErrorName(error) +
+                           "); start it where one is, or compile the plan with --target cpu");
     if (ordinal < 0 || ordinal >= devices)
       return Status::usage("there is no GPU " + std::to_string(ordinal) + ": this process sees " +
                            std::to_string(devices) + " (CUDA_VISIBLE_DEVICES narrows them)");

@@ -98,6 +98,16 @@ TEST_F(CudaDeviceTest, FaultsNameTheCall) {
               StartsWith("cudaMemcpyAsync on the device: "));
 }
 
+TEST(CudaDevice, SaysThatThereIsNoGpu) {
+  int devices = 0;
+  if (cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0)
+    GTEST_SKIP() << "there is one";
+  Status status = createCudaDevice(kCuda).status();
+  EXPECT_EQ(status.code(), StatusCode::Usage);
+  EXPECT_THAT(status.message(), StartsWith("there is no GPU for this process: "));
+  EXPECT_THAT(status.message(), HasSubstr("compile the plan with --target cpu"));
+}
+
 TEST(CudaDevice, RefusesAPlanForTheCpu) {
   EXPECT_EQ(createCudaDevice({}).status().message(),
             "the plan is for the CPU; compile it with --target cuda to run it on a GPU");

@@ -39,7 +39,7 @@ void onRanks(const Plan &plan, const std::string &model,
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status().message();
   test::runRankThreads(static_cast<int>(plan.mesh.numRanks()), {}, [&](Communicator &communicator) {
     Agreement agreement(&communicator);
-    auto session = Session::create(plan, 1, &agreement);
+    auto session = Session::create(plan, {.threads = 1}, &agreement);
     ASSERT_TRUE(session.ok()) << session.status().message();
     Status status = (*session)->loadParameters(*checkpoint);
     ASSERT_TRUE(status.ok()) << status.message();

@@ -16,13 +16,14 @@
 
 namespace switchyard {
 
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
 namespace {
 
 std::unique_ptr<Session> opened(Plan plan, const std::string &model = "examples/tiny",
                                 int threads = 2) {
-  Result<std::unique_ptr<Session>> session = Session::create(std::move(plan), threads);
+  Result<std::unique_ptr<Session>> session = Session::create(std::move(plan), {.threads = threads});
   EXPECT_TRUE(session.ok()) << session.status().message();
   Result<Checkpoint> checkpoint = Checkpoint::open(SWITCHYARD_SOURCE_DIR "/" + model);
   EXPECT_TRUE(checkpoint.ok()) << checkpoint.status().message();
@@ -80,6 +81,16 @@ protected:
 };
 
 } // namespace
+
+TEST(Session, WithoutAGpuAPlanForOneIsRefused) {
+  Plan plan = compiled("examples/tiny", "--precision f32");
+  plan.target = {kernels::Target::Kind::Cuda, 1};
+  Result<std::unique_ptr<Session>> session = Session::create(std::move(plan), {.gpu = 1000});
+  ASSERT_FALSE(session.ok());
+  EXPECT_EQ(session.status().code(), StatusCode::Usage);
+  EXPECT_THAT(session.status().message(),
+              AnyOf(HasSubstr("there is no GPU"), HasSubstr("was built without CUDA")));
+}
 
 TEST(Session, TouchesThePlannedPeakAtTheBound) {
   auto session =
@@ -253,8 +264,8 @@ TEST(Session, RefusesLogitsOfAnotherPrecision) {
 }
 
 TEST(Session, RefusesWeightsOfAnotherModel) {
-  Result<std::unique_ptr<Session>> session =
-      Session::create(compiled("test/golden/olmoe-tiny", "--precision f32 --max-seq-length 24"), 1);
+  Result<std::unique_ptr<Session>> session = Session::create(
+      compiled("test/golden/olmoe-tiny", "--precision f32 --max-seq-length 24"), {});
   ASSERT_TRUE(session.ok()) << session.status().message();
   Result<Checkpoint> checkpoint =
       Checkpoint::open(SWITCHYARD_SOURCE_DIR "/test/golden/mixtral-tiny");
