@@ -327,6 +327,7 @@ private:
   bool assignTransient(int64_t limit, bool isProbe);
 
   ModuleOp module_;
+  kernels::Target target_;
   std::optional<SymbolBounds> symbols_;
   llvm::MapVector<StringAttr, State> states_;
   llvm::MapVector<std::pair<StringAttr, Type>, kernels::OperandType> ports_;
@@ -368,6 +369,12 @@ LogicalResult ModuleMemory::addBuffers(plan::ProgramOp program) {
 LogicalResult ModuleMemory::analyze(ModuleOp module) {
   module_ = module;
   symbols_.emplace(module);
+  std::optional<kernels::Target> target = targetOf(module);
+  if (!target)
+    return module.emitError("assign-addresses: plan.target is ")
+           << module->getAttr(plan::kTargetAttr)
+           << "; expected as to-plan leaves it, {kind = \"cpu\" or \"cuda\", threads = N : i64}";
+  target_ = *target;
   if (failed(addStates()))
     return failure();
   for (plan::ProgramOp program : module.getOps<plan::ProgramOp>()) {
@@ -416,8 +423,7 @@ bool ModuleMemory::assignFixed() {
 bool ModuleMemory::assignTransient(int64_t limit, bool isProbe) {
   arenas_[3] = 0;
   for (ProgramMemory &program : programs_) {
-    std::optional<int64_t> bytes =
-        program.assign(symbols_->bounds(), targetOf(module_), limit, isProbe);
+    std::optional<int64_t> bytes = program.assign(symbols_->bounds(), target_, limit, isProbe);
     if (!bytes)
       return false;
     arenas_[3] = std::max(arenas_[3], *bytes);

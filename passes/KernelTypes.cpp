@@ -191,12 +191,37 @@ FailureOr<LaunchOperands> resolveLaunch(plan::LaunchOp launch, const SymbolBound
   return resolved;
 }
 
-kernels::Target targetOf(ModuleOp module) {
-  kernels::Target target;
-  if (auto dictionary = module->getAttrOfType<DictionaryAttr>(plan::kTargetAttr))
-    if (auto threads = dictionary.getAs<IntegerAttr>("threads"))
-      target.threads = static_cast<int32_t>(threads.getInt());
-  return target;
+std::optional<kernels::Target::Kind> targetKind(StringRef name) {
+  for (auto kind : {kernels::Target::Kind::Cpu, kernels::Target::Kind::Cuda})
+    if (name == targetName(kind))
+      return kind;
+  return std::nullopt;
+}
+
+StringRef targetName(kernels::Target::Kind kind) {
+  return kind == kernels::Target::Kind::Cuda ? "cuda" : "cpu";
+}
+
+std::optional<kernels::Target> targetOf(ModuleOp module) {
+  auto dictionary = module->getAttrOfType<DictionaryAttr>(plan::kTargetAttr);
+  if (!dictionary)
+    return kernels::Target();
+  auto name = dictionary.getAs<StringAttr>("kind");
+  auto threads = dictionary.getAs<IntegerAttr>("threads");
+  std::optional<kernels::Target::Kind> kind = name ? targetKind(name) : std::nullopt;
+  if (!kind || !threads || !threads.getType().isInteger(64) || threads.getInt() < 1 ||
+      threads.getInt() > kernels::kMaxThreads)
+    return std::nullopt;
+  return kernels::Target{*kind, static_cast<int32_t>(threads.getInt())};
+}
+
+void setTarget(ModuleOp module, kernels::Target target) {
+  Builder builder(module.getContext());
+  module->setAttr(
+      plan::kTargetAttr,
+      builder.getDictionaryAttr(
+          {builder.getNamedAttr("kind", builder.getStringAttr(targetName(target.kind))),
+           builder.getNamedAttr("threads", builder.getI64IntegerAttr(target.threads))}));
 }
 
 } // namespace switchyard::passes

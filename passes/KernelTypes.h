@@ -59,7 +59,14 @@ struct LaunchOperands {
 /// `launch`.
 mlir::FailureOr<LaunchOperands> resolveLaunch(plan::LaunchOp launch, const SymbolBounds &symbols);
 
-/// The target that `to-plan` left on the module.
-kernels::Target targetOf(mlir::ModuleOp module);
+/// The kind of target called `name`, "cpu" or "cuda", or nothing; and the reverse.
+std::optional<kernels::Target::Kind> targetKind(llvm::StringRef name);
+llvm::StringRef targetName(kernels::Target::Kind kind);
+
+/// The target that `to-plan` left on the module, or nothing where what is there is none.
+std::optional<kernels::Target> targetOf(mlir::ModuleOp module);
+
+/// Leaves the target on the module.
+void setTarget(mlir::ModuleOp module, kernels::Target target);
 
 } // namespace switchyard::passes

@@ -245,8 +245,12 @@ def ToPlan : Pass<"to-plan", "::mlir::ModuleOp"> {
     }
     ```
   }];
-  let options = [Option<"threads", "threads", "int32_t", "1",
-      "Worker threads that a rank has at most; workspaces are sized by it">];
+  let options = [
+    Option<"target", "target", "std::string", "\"cpu\"",
+        "What the plan runs on, cpu or cuda; workspaces are sized for it">,
+    Option<"threads", "threads", "int32_t", "1",
+        "Worker threads that a rank on a CPU has at most; workspaces are sized by it">,
+  ];
   let dependentDialects = ["::switchyard::plan::PlanDialect"];
 }
 

@@ -493,15 +493,17 @@ struct ToPlan : impl::ToPlanBase<ToPlan> {
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    Builder builder(module.getContext());
+    std::optional<kernels::Target::Kind> kind = targetKind(target);
+    if (!kind) {
+      module.emitError("to-plan: target is \"") << target << "\"; expected cpu or cuda";
+      return signalPassFailure();
+    }
     if (threads < 1) {
       module.emitError("to-plan: threads is ") << threads << "; a rank has at least 1";
       return signalPassFailure();
     }
-    module->setAttr(plan::kTargetAttr,
-                    builder.getDictionaryAttr(
-                        {builder.getNamedAttr("kind", builder.getStringAttr("cpu")),
-                         builder.getNamedAttr("threads", builder.getI64IntegerAttr(threads))}));
+    const bool isCpu = *kind == kernels::Target::Kind::Cpu;
+    setTarget(module, {*kind, isCpu ? threads.getValue() : 1});
     SymbolBounds symbols(module);
     dist::MeshOp mesh = dist::lookupMesh(module);
     for (func::FuncOp func : llvm::make_early_inc_range(module.getOps<func::FuncOp>())) {

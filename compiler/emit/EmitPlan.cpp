@@ -72,7 +72,11 @@ Source sourceOf(Attribute attribute) {
 
 Status Emitter::emitModule() {
   plan_.compilerVersion = "switchyard " SWITCHYARD_VERSION;
-  plan_.target = passes::targetOf(module_);
+  std::optional<kernels::Target> target = passes::targetOf(module_);
+  if (!target)
+    return Status::invalidInput("the module's plan.target is no target; expected as to-plan leaves "
+                                "it, {kind = \"cpu\" or \"cuda\", threads = N : i64}");
+  plan_.target = *target;
   auto model = module_->getAttrOfType<DictionaryAttr>(kModelAttr);
   if (!model)
     return Status::invalidInput(

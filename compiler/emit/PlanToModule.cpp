@@ -114,11 +114,7 @@ ShardingAttrInterface ModuleBuilder::shardingAttr(const Sharding &sharding) {
 void ModuleBuilder::addModuleAttributes(ModuleOp module) {
   module->setAttr(kModelAttr,
                   writeTraining(plan_.training, plan_.modelFingerprint, builder_.getContext()));
-  module->setAttr(
-      plan::kTargetAttr,
-      builder_.getDictionaryAttr(
-          {builder_.getNamedAttr("kind", builder_.getStringAttr("cpu")),
-           builder_.getNamedAttr("threads", builder_.getI64IntegerAttr(plan_.target.threads))}));
+  passes::setTarget(module, plan_.target);
   SmallVector<NamedAttribute> sizes;
   for (uint32_t arena = 0; arena < kNumArenas; ++arena)
     sizes.push_back(builder_.getNamedAttr(

@@ -1,5 +1,6 @@
 #include "compiler/pipeline/Pipeline.h"
 
+#include "passes/KernelTypes.h"
 #include "passes/MeshOption.h"
 #include "passes/Passes.h"
 
@@ -35,13 +36,16 @@ std::string stageList() {
   return llvm::join(std::begin(kStages), std::end(kStages), ", ");
 }
 
+int64_t memoryLimit(const PipelineOptions &options) {
+  return options.memory == 0 && options.target == "cuda" ? kCudaMemory : options.memory;
+}
+
 Status checkOptions(const PipelineOptions &options) {
   if (!options.stopAfter.empty() && !llvm::is_contained(kStages, StringRef(options.stopAfter)))
     return Status::usage("stop-after: no stage is called \"" + options.stopAfter +
                          "\"; the stages are " + stageList());
-  if (options.target != "cpu")
-    return Status::usage("target: found \"" + options.target +
-                         "\"; this version compiles for cpu only");
+  if (!passes::targetKind(StringRef(options.target)))
+    return Status::usage("target: found \"" + options.target + "\", expected cpu or cuda");
   passes::MeshSizes mesh;
   if (!options.mesh.empty())
     if (std::optional<std::string> fault = passes::parseMesh(StringRef(options.mesh), mesh))
@@ -83,7 +87,8 @@ void addStage(OpPassManager &manager, StringRef stage, const PipelineOptions &op
   } else if (stage == "verify-gradient-reduction") {
     manager.addPass(passes::createVerifyGradientReduction());
   } else if (stage == "to-plan") {
-    manager.addPass(passes::createToPlan({.threads = static_cast<int32_t>(options.threads)}));
+    manager.addPass(passes::createToPlan(
+        {.target = options.target, .threads = static_cast<int32_t>(options.threads)}));
   } else if (stage == "reshard-after-forward") {
     manager.addPass(passes::createReshardAfterForward({.enable = options.reshardAfterForward}));
   } else if (stage == "bucket-collectives") {
@@ -98,10 +103,10 @@ void addStage(OpPassManager &manager, StringRef stage, const PipelineOptions &op
     manager.addPass(passes::createVerifyCollectiveOrder());
   } else if (stage == "assign-addresses") {
     manager.addPass(passes::createAssignAddresses(
-        {.memory = options.memory ? options.memory : usableMemory()}));
+        {.memory = memoryLimit(options) ? memoryLimit(options) : usableMemory()}));
   } else {
     assert(stage == "verify-memory" && "not one of kStages");
-    manager.addPass(passes::createVerifyMemory({.memory = options.memory}));
+    manager.addPass(passes::createVerifyMemory({.memory = memoryLimit(options)}));
   }
 }
 

@@ -16,6 +16,9 @@ int64_t defaultThreads();
 /// its control group's where that is less.
 int64_t usableMemory();
 
+/// Bytes that a plan for a GPU may use unless told otherwise.
+inline constexpr int64_t kCudaMemory = int64_t{80} << 30;
+
 /// In this order. A stage is the pass of its name, but for `canonicalize`, which is canonicalize
 /// and cse. (`import`, before them, is importModel().)
 inline constexpr llvm::StringLiteral kStages[] = {
@@ -43,7 +46,7 @@ inline constexpr llvm::StringLiteral kStages[] = {
 struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
   Option<std::string> stopAfter{*this, "stop-after",
                                 llvm::cl::desc("The last stage to run (default: all run)")};
-  Option<std::string> target{*this, "target", llvm::cl::desc("What the plan runs on: cpu"),
+  Option<std::string> target{*this, "target", llvm::cl::desc("What the plan runs on: cpu or cuda"),
                              llvm::cl::init("cpu")};
   Option<std::string> mesh{
       *this, "mesh",
@@ -58,13 +61,14 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
       llvm::cl::desc("Gather a layer's states again for the backward direction; false keeps them"),
       llvm::cl::init(true)};
   Option<int64_t> threads{*this, "threads",
-                          llvm::cl::desc("Worker threads of a rank; workspaces are sized for them "
-                                         "(default: one per core)"),
+                          llvm::cl::desc("Worker threads of a rank on a CPU; workspaces are sized "
+                                         "for them (default: one per core)"),
                           llvm::cl::init(defaultThreads())};
   Option<int64_t> memory{
       *this, "memory",
-      llvm::cl::desc("Bytes that a rank has: a plan that needs more is refused; 0: no refusal, and "
-                     "tokens that --coalesce auto left open fill three quarters of this machine's"),
+      llvm::cl::desc("Bytes that a rank has: a plan that needs more is refused; 0: 80 GiB for "
+                     "cuda, for cpu no refusal, and tokens that --coalesce auto left open fill "
+                     "three quarters of this machine's"),
       llvm::cl::init(0)};
 };
 
@@ -73,6 +77,9 @@ inline constexpr llvm::StringLiteral kLastTensorStage = "verify-gradient-reducti
 
 /// The stages' names, separated by commas.
 std::string stageList();
+
+/// The bytes above which a plan is refused; 0 for none.
+int64_t memoryLimit(const PipelineOptions &options);
 
 /// Refuses an unknown stage or target, what is no mesh, and numbers out of range.
 Status checkOptions(const PipelineOptions &options);

@@ -142,7 +142,8 @@ void runGroupedGemmWgrad(const Launch &launch) {
         return false;
       gradient.run(launch, dy.as<std::byte>() + group.first * n * bytes,
                    x.as<std::byte>() + group.first * k * bytes,
-                   dw.as<float>() + group.expert * n * k, group.rows, index % tiles, thread);
+                   dw.as<std::byte>() + group.expert * n * k * byteSize(dw.dtype), dw.dtype,
+                   group.rows, index % tiles, thread);
       return true;
     });
   });

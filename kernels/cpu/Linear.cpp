@@ -80,8 +80,8 @@ void runLinearWgrad(const Launch &launch) {
   WeightGradient gradient = byWeight(launch);
   const Tensor &dy = launch.operands[0], &x = launch.operands[1], &dw = launch.operands[2];
   contextOf(launch).pool->parallelFor(gradient.tiles(), [&](int64_t tile, int thread) {
-    gradient.run(launch, dy.as<std::byte>(), x.as<std::byte>(), dw.as<float>(), dy.dims[0], tile,
-                 thread);
+    gradient.run(launch, dy.as<std::byte>(), x.as<std::byte>(), dw.as<std::byte>(), dw.dtype,
+                 dy.dims[0], tile, thread);
   });
 }
 

@@ -1,16 +1,13 @@
 #include "kernels/cpu/Tiles.h"
 
+#include "kernels/cpu/BFloat16.h"
+
 #include <cstring>
 
 namespace switchyard::kernels::cpu {
 
 // A packed piece of dy is at most [RowPieces::kLargest, 256] float32.
 static_assert(RowPieces::kLargest * 256 * 4 <= kGemmScratchPerThread - kGemmLibraryScratch);
-
-int64_t WeightGradient::tileRows() const {
-  int64_t eighth = (n_ / 8 + 15) / 16 * 16;
-  return std::max<int64_t>(1, std::min(n_, std::clamp<int64_t>(eighth, 32, 256)));
-}
 
 std::optional<std::string> WeightGradient::preparePiece(GemmCache &gemms, int64_t pieceRows) const {
   if (auto fault = gemms.prepare(shapeOf(tileRows(), pieceRows)))
@@ -31,13 +28,28 @@ std::optional<std::string> WeightGradient::prepareUpTo(GemmCache &gemms, int64_t
   return RowPieces::prepareAll(rows, [&](int64_t size) { return preparePiece(gemms, size); });
 }
 
-void WeightGradient::run(const Launch &launch, const std::byte *dy, const std::byte *x, float *dw,
-                         int64_t rows, int64_t tile, int thread) const {
+void WeightGradient::run(const Launch &launch, const std::byte *dy, const std::byte *x,
+                         std::byte *dw, DType result, int64_t rows, int64_t tile,
+                         int thread) const {
+  int64_t first = tile * tileRows();
+  std::byte *target = dw + first * k_ * byteSize(result);
+  if (result == DType::F32)
+    return accumulate(launch, dy, x, reinterpret_cast<float *>(target), rows, tile, thread);
+  std::byte *sums =
+      launch.workspace.data() + contextOf(launch).pool->threads() * kGemmScratchPerThread;
+  float *sum = reinterpret_cast<float *>(sums) + thread * tileRows() * k_;
+  accumulate(launch, dy, x, sum, rows, tile, thread);
+  auto *rounded = reinterpret_cast<BFloat16 *>(target);
+  for (int64_t i = 0, count = std::min(tileRows(), n_ - first) * k_; i < count; ++i)
+    rounded[i] = fromFloat<BFloat16>(sum[i]);
+}
+
+void WeightGradient::accumulate(const Launch &launch, const std::byte *dy, const std::byte *x,
+                                float *sum, int64_t rows, int64_t tile, int thread) const {
   const GemmCache &gemms = *contextOf(launch).gemms;
   int64_t first = tile * tileRows();
   int64_t height = std::min(tileRows(), n_ - first);
-  float *target = dw + first * k_;
-  std::fill_n(target, height * k_, 0.0f);
+  std::fill_n(sum, height * k_, 0.0f);
 
   int64_t bytes = byteSize(dtype_);
   std::byte *packed = packingScratch(launch, thread);
@@ -51,7 +63,7 @@ void WeightGradient::run(const Launch &launch, const std::byte *dy, const std::b
         std::memcpy(packed + row * height * bytes, columns + row * n_ * bytes, height * bytes);
       a = packed;
     }
-    gemms.run(shapeOf(height, piece.rows), a, x + piece.first * k_ * bytes, target,
+    gemms.run(shapeOf(height, piece.rows), a, x + piece.first * k_ * bytes, sum,
               libraryScratch(launch, thread), thread);
   }
 }

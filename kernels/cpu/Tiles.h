@@ -77,8 +77,9 @@ private:
   int64_t rows_;
 };
 
-/// dw [n, k] = dy^T x in float32 for dy [rows, n] and x [rows, k], cut into tiles of rows of dw.
-/// The reduction over the rows goes piece by piece, in order, into dw itself.
+/// dw [n, k] = dy^T x for dy [rows, n] and x [rows, k], cut into tiles of rows of dw. The reduction
+/// over the rows goes piece by piece, in order, in float32: into dw itself or, where dw is
+/// narrower, into the thread's tile behind all GEMM scratch, which is rounded once.
 class WeightGradient {
 public:
   WeightGradient(int64_t n, int64_t k, DType dtype) : n_(n), k_(k), dtype_(dtype) {}
@@ -90,12 +91,14 @@ public:
   /// Prepares for any number of rows up to `rows`.
   std::optional<std::string> prepareUpTo(GemmCache &gemms, int64_t rows) const;
 
-  /// Computes one tile of dw.
-  void run(const Launch &launch, const std::byte *dy, const std::byte *x, float *dw, int64_t rows,
-           int64_t tile, int thread) const;
+  /// Computes one tile of dw, whose elements are of dtype `result`.
+  void run(const Launch &launch, const std::byte *dy, const std::byte *x, std::byte *dw,
+           DType result, int64_t rows, int64_t tile, int thread) const;
 
 private:
-  int64_t tileRows() const;
+  int64_t tileRows() const { return weightGradientTileRows(n_); }
+  void accumulate(const Launch &launch, const std::byte *dy, const std::byte *x, float *sum,
+                  int64_t rows, int64_t tile, int thread) const;
   std::optional<std::string> preparePiece(GemmCache &gemms, int64_t pieceRows) const;
   GemmShape shapeOf(int64_t tileRows, int64_t pieceRows) const {
     return {tileRows, k_, pieceRows, dtype_, DType::F32, true, false, true};

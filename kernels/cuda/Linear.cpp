@@ -19,8 +19,8 @@ GemmShape byData(const Launch &launch) {
 }
 
 GemmShape byWeight(const Launch &launch) {
-  const Tensor &dy = launch.operands[0], &x = launch.operands[1];
-  return {dy.dims[1], x.dims[1], dy.dims[0], dy.dtype, DType::F32, true, false, false};
+  const Tensor &dy = launch.operands[0], &x = launch.operands[1], &dw = launch.operands[2];
+  return {dy.dims[1], x.dims[1], dy.dims[0], dy.dtype, dw.dtype, true, false, false};
 }
 
 Fault run(const Launch &launch, const GemmShape &shape) {

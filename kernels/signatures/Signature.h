@@ -23,8 +23,9 @@ constexpr std::string_view name(DType dtype) {
 }
 
 /// The dtype an operand must have. A, B and C are variables over {f32, bf16}: all operands of one
-/// launch that name the same variable have the same dtype.
-enum class DTypeRule : uint8_t { F32, I32, A, B, C };
+/// launch that name the same variable have the same dtype. F32OrA is f32 or what A is: a sum, or
+/// its rounding.
+enum class DTypeRule : uint8_t { F32, I32, A, B, C, F32OrA };
 
 /// In: read. Update: read and overwritten in place (the op's operand and its tied result). Out:
 /// written.
@@ -98,7 +99,7 @@ class Dims {
 public:
   virtual ~Dims() = default;
   virtual int64_t operator[](std::string_view symbol) const = 0;
-  /// Bytes of one element of dtype variable A (B, C).
+  /// Bytes of one element of the first operand of dtype variable A (B, C, F32OrA).
   virtual int64_t elementBytes(DTypeRule variable) const = 0;
 };
 

@@ -280,7 +280,10 @@ std::optional<std::string> Matcher::matchDTypes() {
     }
     if (found != DType::F32 && found != DType::BF16)
       return at(i) + "is " + std::string(name(found)) + ", expected f32 or bf16";
-    int &first = firstOf[static_cast<int>(rule) - static_cast<int>(DTypeRule::A)];
+    if (rule == DTypeRule::F32OrA && found == DType::F32)
+      continue;
+    DTypeRule variable = rule == DTypeRule::F32OrA ? DTypeRule::A : rule;
+    int &first = firstOf[static_cast<int>(variable) - static_cast<int>(DTypeRule::A)];
     if (first < 0)
       first = i;
     if (operands_[first].dtype != found)

@@ -27,6 +27,22 @@ constexpr int64_t gemmWorkspace(const Dims &, Target target) {
                                            : target.threads * kGemmScratchPerThread;
 }
 
+/// Rows of one tile of a weight's gradient [N, K] on a CPU: an eighth of N, from 32 to 256.
+constexpr int64_t weightGradientTileRows(int64_t n) {
+  int64_t eighth = (n / 8 + 15) / 16 * 16;
+  int64_t rows = eighth < 32 ? 32 : eighth > 256 ? 256 : eighth;
+  return n < 1 ? 1 : n < rows ? n : rows;
+}
+
+/// GEMM scratch; on a CPU also, where the gradient dw is narrower than the float32 sum, each
+/// thread's tile of the sum.
+constexpr int64_t weightGradientWorkspace(const Dims &dims, Target target) {
+  int64_t bytes = gemmWorkspace(dims, target);
+  if (target.kind == Target::Kind::Cuda || dims.elementBytes(DTypeRule::F32OrA) == 4)
+    return bytes;
+  return bytes + target.threads * weightGradientTileRows(dims["N"]) * dims["K"] * 4;
+}
+
 /// Partial sums [reductionBlocks, D] in float32 of `Tensors` vectors of D elements.
 template <int Tensors>
 constexpr int64_t rowReductionWorkspace(const Dims &dims, Target target) {

@@ -1,5 +1,5 @@
 // Linear: y = x w^T for x [T, K] and w [N, K], and its gradients by data (dx = dy w) and by weight
-// (dw = dy^T x, in float32).
+// (dw = dy^T x, the float32 sum or its rounding to the operands' dtype).
 #pragma once
 
 #include "kernels/signatures/Workspace.h"
@@ -23,8 +23,9 @@ inline constexpr Signature kLinearDgrad = {"linear_dgrad", kLinearDgradOperands,
 inline constexpr OperandSpec kLinearWgradOperands[] = {
     in("dy", DTypeRule::A, "T, N"),
     in("x", DTypeRule::A, "T, K"),
-    out("dw", DTypeRule::F32, "N, K"),
+    out("dw", DTypeRule::F32OrA, "N, K"),
 };
-inline constexpr Signature kLinearWgrad = {"linear_wgrad", kLinearWgradOperands, {}, gemmWorkspace};
+inline constexpr Signature kLinearWgrad = {
+    "linear_wgrad", kLinearWgradOperands, {}, weightGradientWorkspace};
 
 } // namespace switchyard::kernels

@@ -26,3 +26,9 @@ module {
     plan.copy %x to %y : !plan.buffer<tensor<?x1099511627776xf32, #moe.rows<"T">>>
   }
 }
+
+// -----
+
+// expected-error @+1 {{plan.target is {kind = "tpu", threads = 1 : i64}; expected as to-plan leaves it, {kind = "cpu" or "cuda", threads = N : i64}}}
+module attributes {plan.target = {kind = "tpu", threads = 1 : i64}} {
+}

@@ -1,4 +1,6 @@
 // RUN: moe-opt %s --to-plan --split-input-file --verify-diagnostics --allow-unregistered-dialect
+// RUN: not moe-opt %s --to-plan=target=tpu --split-input-file --allow-unregistered-dialect 2>&1 | FileCheck %s --check-prefix=TARGET
+// TARGET: to-plan: target is "tpu"; expected cpu or cuda
 
 // expected-error @+1 {{has the argument 0, which is not a ranked tensor with a moe.name}}
 func.func @unnamed(%x: tensor<4xf32>) {

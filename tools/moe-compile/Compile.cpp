@@ -84,9 +84,11 @@ std::string defaultMesh(ModuleOp module, int64_t ranks) {
   return "fsdp=" + std::to_string(ranks / ep) + ",ep=" + std::to_string(ep);
 }
 
-void printSummary(const Plan &plan, const CompileArguments &arguments) {
+void printSummary(const Plan &plan, const CompileArguments &arguments,
+                  const compiler::PipelineOptions &options) {
   std::cout << arguments.output << ": " << plan.training.modelType << ", "
-            << plan.training.precision << ", ";
+            << plan.training.precision << ", "
+            << (plan.target.kind == kernels::Target::Kind::Cuda ? "cuda, " : "");
   const int64_t ranks = plan.mesh.numRanks();
   if (ranks > 1)
     std::cout << ranks << " ranks (" << text(plan.mesh) << "), ";
@@ -102,8 +104,12 @@ void printSummary(const Plan &plan, const CompileArguments &arguments) {
             << ": state " << sizeText(plan.arenaBytes[0]) << ", io " << sizeText(plan.arenaBytes[1])
             << ", comm " << sizeText(plan.arenaBytes[2]) << ", transient "
             << sizeText(plan.arenaBytes[3]) << "\n";
+  const auto limit = static_cast<uint64_t>(compiler::memoryLimit(options));
   const int64_t usable = compiler::usableMemory();
-  if (!arguments.memory && plan.peakBytes > static_cast<uint64_t>(usable))
+  if (limit > 0)
+    std::cout << "  of " << sizeText(limit) << " that a rank may use"
+              << (arguments.memory ? "" : ", unless --memory says otherwise") << "\n";
+  else if (plan.peakBytes > static_cast<uint64_t>(usable))
     std::cout << "  that is more than three quarters of this machine's memory (" << sizeText(usable)
               << ")\n";
 }
@@ -141,7 +147,7 @@ Status compileModel(const CompileArguments &arguments) {
   if (arguments.emit == "plan")
     return writeModule(*module, textOutput);
   SY_RETURN_IF_ERROR(writePlan(plan, arguments.output));
-  printSummary(plan, arguments);
+  printSummary(plan, arguments, options);
   return {};
 }
 

@@ -42,14 +42,16 @@ int main(int argc, char **argv) {
   app.add_option("MODEL_DIR", arguments.modelDirectory, "Folder with a config.json")->required();
   app.add_option("-o,--output", arguments.output, "The plan to write")->type_name("FILE");
   importFlags.add(app);
-  app.add_option("--target", arguments.target, "What the plan runs on: cpu")
+  app.add_option("--target", arguments.target, "What the plan runs on: cpu or cuda")
       ->capture_default_str()
-      ->type_name("cpu");
-  app.add_option("--threads", arguments.threads, "Worker threads; default: one per core")
+      ->type_name("cpu|cuda");
+  app.add_option("--threads", arguments.threads,
+                 "Worker threads of a rank on a CPU; default: one per core")
       ->type_name("N");
   app.add_option("--memory", memory,
                  "Memory that a rank may use, as 16GiB: a plan that needs more is refused. "
-                 "Default: no refusal, and three quarters of this machine's for --coalesce auto")
+                 "Default: 80GiB for cuda; for cpu no refusal, and three quarters of this "
+                 "machine's for --coalesce auto")
       ->type_name("BYTES");
   CLI::Option *mesh =
       app.add_option(

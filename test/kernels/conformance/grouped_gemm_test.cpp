@@ -81,10 +81,11 @@ TEST_P(GroupedGemmTest, ByData) {
 
 TEST_P(GroupedGemmTest, ByWeight) {
   const auto &[rows, n, k, unused] = routing();
-  expectConforms(
-      {"grouped_gemm_wgrad",
-       {random({rows, n}), random({rows, k}), sizes(), Array(DType::F32, {experts(), n, k})}},
-      groupedGemmWgrad);
+  for (DType result : {DType::F32, dtype()})
+    expectConforms(
+        {"grouped_gemm_wgrad",
+         {random({rows, n}), random({rows, k}), sizes(), Array(result, {experts(), n, k})}},
+        groupedGemmWgrad);
 }
 
 INSTANTIATE_TEST_SUITE_P(

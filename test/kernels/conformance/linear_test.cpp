@@ -65,8 +65,9 @@ TEST_P(LinearTest, ByData) {
 
 TEST_P(LinearTest, ByWeight) {
   auto [t, k, n] = size();
-  expectConforms({"linear_wgrad", {random(t, n), random(t, k), Array(DType::F32, {n, k})}},
-                 linearWgrad);
+  for (DType result : {DType::F32, dtype()})
+    expectConforms({"linear_wgrad", {random(t, n), random(t, k), Array(result, {n, k})}},
+                   linearWgrad);
 }
 
 INSTANTIATE_TEST_SUITE_P(

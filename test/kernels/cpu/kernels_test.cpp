@@ -1,4 +1,5 @@
 // The CPU's table of kernels, its threads, its prepared products and their keeping off the heap.
+#include "kernels/cpu/BFloat16.h"
 #include "kernels/cpu/Gemm.h"
 #include "kernels/cpu/Kernels.h"
 #include "kernels/cpu/NoHeapScope.h"
@@ -7,6 +8,7 @@
 #include "test/kernels/conformance/HeapCounter.h"
 
 #include <atomic>
+#include <cstring>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <new>
@@ -26,6 +28,44 @@ TEST(Kernels, EverySignatureHasAKernel) {
     EXPECT_NE(kernel->run, nullptr) << signature->name;
   }
   EXPECT_EQ(findKernel("no_such_kernel"), nullptr);
+}
+
+/// What linear_wgrad computes of rows with these values, as bits of elements of `dtype`.
+std::vector<uint16_t> weightGradient(DType dtype, const std::vector<uint16_t> &dyBits,
+                                     const std::vector<uint16_t> &xBits, int64_t n, int64_t k) {
+  std::vector<uint16_t> dy = dyBits, x = xBits;
+  std::vector<uint16_t> dw(n * k * byteSize(dtype) / 2);
+  const auto t = static_cast<int64_t>(dy.size()) / n;
+  const Tensor operands[] = {{dy.data(), DType::BF16, 2, {t, n}},
+                             {x.data(), DType::BF16, 2, {t, k}},
+                             {dw.data(), dtype, 2, {n, k}}};
+  ThreadPool pool(2);
+  GemmCache gemms(2);
+  Context context{&pool, &gemms};
+  std::vector<std::byte> workspace(2 * (kGemmScratchPerThread + weightGradientTileRows(n) * k * 4));
+  Launch launch{operands, {}, workspace, &context};
+  const Kernel *kernel = findKernel("linear_wgrad");
+  EXPECT_EQ(kernel->prepare(launch), std::nullopt);
+  kernel->run(launch);
+  return dw;
+}
+
+TEST(WeightGradient, IsTheRoundingOfTheSum) {
+  constexpr int64_t t = 300, n = 70, k = 33;
+  auto values = [](int64_t count) {
+    std::vector<uint16_t> bits(count);
+    for (int64_t i = 0; i < count; ++i)
+      bits[i] = fromFloat<BFloat16>(static_cast<float>(i * 37 % 101) / 101 - 0.4f).bits;
+    return bits;
+  };
+  const std::vector<uint16_t> dy = values(t * n), x = values(t * k);
+  const std::vector<uint16_t> sums = weightGradient(DType::F32, dy, x, n, k);
+  const std::vector<uint16_t> rounded = weightGradient(DType::BF16, dy, x, n, k);
+  for (int64_t i = 0; i < n * k; ++i) {
+    float sum = 0;
+    std::memcpy(&sum, &sums[2 * i], sizeof sum);
+    ASSERT_EQ(rounded[i], fromFloat<BFloat16>(sum).bits) << "element " << i;
+  }
 }
 
 TEST(ThreadPool, RunsEveryIndexOnceWhateverTheNumberOfThreads) {

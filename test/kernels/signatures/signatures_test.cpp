@@ -130,6 +130,21 @@ TEST(MatchLaunch, RefusesCountsAndDTypes) {
             "kernel 'gather_rows', operand 'rows': is f32, expected i32");
 }
 
+TEST(MatchLaunch, TakesSumsAndTheirRoundings) {
+  auto wgrad = [](DType rows, DType dw) {
+    return fault("linear_wgrad",
+                 {type(rows, {tokens(), constant(8)}), type(rows, {tokens(), constant(16)}),
+                  type(dw, {constant(8), constant(16)})});
+  };
+  EXPECT_EQ(wgrad(DType::BF16, DType::F32), "");
+  EXPECT_EQ(wgrad(DType::BF16, DType::BF16), "");
+  EXPECT_EQ(wgrad(DType::F32, DType::F32), "");
+  EXPECT_EQ(wgrad(DType::F32, DType::BF16),
+            "kernel 'linear_wgrad', operand 'dw': is bf16, expected f32 as 'dy' is");
+  EXPECT_EQ(wgrad(DType::BF16, DType::I32),
+            "kernel 'linear_wgrad', operand 'dw': is i32, expected f32 or bf16");
+}
+
 TEST(MatchLaunch, RefusesShapes) {
   auto linear = [](OperandType y) {
     return fault("linear",
@@ -212,6 +227,21 @@ TEST(WorkspaceBytes, TakesSymbolsAtTheirBounds) {
   EXPECT_EQ(crossEntropy(DType::F32, {kNever}), kNever);
   EXPECT_EQ(crossEntropy(DType::F32, {100}, 0), kNever);
   EXPECT_EQ(crossEntropy(DType::F32, {100}, kMaxThreads + 1), kNever);
+}
+
+TEST(WorkspaceBytes, HoldsATileOfTheSumOfARoundedGradient) {
+  auto wgrad = [](DType dw, Target target) {
+    std::vector<OperandType> operands = {bf16({tokens(), constant(300)}),
+                                         bf16({tokens(), constant(40)}),
+                                         type(dw, {constant(300), constant(40)})};
+    std::vector<int64_t> bounds = {100};
+    return workspaceBytes(*findSignature("linear_wgrad"), operands, {}, bounds, target);
+  };
+  const Target cpu = {Target::Kind::Cpu, 3}, cuda = {Target::Kind::Cuda, 1};
+  EXPECT_EQ(wgrad(DType::F32, cpu), 3 * kGemmScratchPerThread);
+  EXPECT_EQ(wgrad(DType::BF16, cpu), 3 * (kGemmScratchPerThread + 48 * 40 * 4));
+  EXPECT_EQ(wgrad(DType::F32, cuda), kCudaGemmScratch);
+  EXPECT_EQ(wgrad(DType::BF16, cuda), kCudaGemmScratch);
 }
 
 TEST(WorkspaceBytes, DoesNotOverflowAtTheLimits) {
