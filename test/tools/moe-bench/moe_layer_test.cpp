@@ -1,0 +1,155 @@
+// MoeLayer on the CPU in float32, beside the layer written down in float64 with no sort.
+#include "tools/moe-bench/MoeLayer.h"
+
+#include "runtime/device/CreateDevice.h"
+#include "tools/moe-bench/LayerBenchmark.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+
+namespace switchyard::bench {
+namespace {
+
+constexpr LayerShape kShape{.tokens = 13, .width = 8, .expertSize = 6, .experts = 4, .topK = 2};
+
+using Values = std::map<std::string, std::vector<double>>;
+
+Values read(Device &device, const MoeLayer &layer) {
+  Values values;
+  for (const char *name :
+       {"x", "router", "gate_up", "down", "dy", "y", "dx", "drouter", "dgate_up", "ddown"}) {
+    const kernels::Tensor &tensor = layer.tensor(name);
+    std::vector<float> floats(tensor.count());
+    EXPECT_TRUE(device.copyOut(floats.data(), tensor.data, tensor.bytes()).ok());
+    values[name].assign(floats.begin(), floats.end());
+  }
+  return values;
+}
+
+/// One expert's output for a token's row, its element `d`.
+double expertOutput(const Values &v, int64_t token, int64_t expert, int64_t d) {
+  const auto [tokens, width, ffn, experts, topK] = kShape;
+  double sum = 0;
+  for (int64_t f = 0; f < ffn; ++f) {
+    double gate = 0, up = 0;
+    for (int64_t i = 0; i < width; ++i) {
+      const double x = v.at("x")[token * width + i];
+      gate += x * v.at("gate_up")[(expert * 2 * ffn + f) * width + i];
+      up += x * v.at("gate_up")[(expert * 2 * ffn + ffn + f) * width + i];
+    }
+    sum += gate / (1 + std::exp(-gate)) * up * v.at("down")[(expert * width + d) * ffn + f];
+  }
+  return sum;
+}
+
+std::vector<double> reference(const Values &v) {
+  const auto [tokens, width, ffn, experts, topK] = kShape;
+  std::vector<double> y(tokens * width);
+  for (int64_t token = 0; token < tokens; ++token) {
+    std::vector<std::pair<double, int64_t>> scores;
+    for (int64_t expert = 0; expert < experts; ++expert) {
+      double logit = 0;
+      for (int64_t i = 0; i < width; ++i)
+        logit += v.at("x")[token * width + i] * v.at("router")[expert * width + i];
+      scores.emplace_back(-std::exp(logit), expert); // the softmax's sum cancels
+    }
+    std::ranges::sort(scores);
+    const double sum = scores[0].first + scores[1].first;
+    for (int64_t j = 0; j < topK; ++j)
+      for (int64_t d = 0; d < width; ++d)
+        y[token * width + d] += scores[j].first / sum * expertOutput(v, token, scores[j].second, d);
+  }
+  return y;
+}
+
+/// <y, dy>.
+double objective(const Values &v) {
+  const std::vector<double> y = reference(v);
+  double sum = 0;
+  for (size_t i = 0; i < y.size(); ++i)
+    sum += y[i] * v.at("dy")[i];
+  return sum;
+}
+
+class MoeLayerTest : public testing::Test {
+protected:
+  void SetUp() override {
+    const kernels::Target target{.threads = 1};
+    auto device = createDevice(target);
+    ASSERT_TRUE(device.ok());
+    device_ = std::move(*device);
+    auto layer = MoeLayer::create(*device_, target, kShape, kernels::DType::F32);
+    ASSERT_TRUE(layer.ok()) << layer.status().message();
+    layer_ = std::move(*layer);
+    ASSERT_TRUE(layer_->forward().ok());
+    ASSERT_TRUE(layer_->backward().ok());
+    values_ = read(*device_, *layer_);
+  }
+
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<MoeLayer> layer_;
+  Values values_;
+};
+
+TEST_F(MoeLayerTest, ForwardIsTheLayers) {
+  const std::vector<double> expected = reference(values_);
+  double largest = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_NEAR(values_["y"][i], expected[i], 1e-9);
+    largest = std::max(largest, std::abs(expected[i]));
+  }
+  EXPECT_GT(largest, 1e-6);
+}
+
+// Central differences of each tensor's first, middle and last element.
+TEST_F(MoeLayerTest, GradientsAreThoseOfTheLayer) {
+  for (const char *name : {"x", "router", "gate_up", "down"}) {
+    const size_t count = values_[name].size();
+    double largest = 0;
+    for (size_t i : {size_t{0}, count / 2, count - 1}) {
+      constexpr double kStep = 1e-5;
+      Values moved = values_;
+      moved[name][i] += kStep;
+      double difference = objective(moved);
+      moved[name][i] -= 2 * kStep;
+      difference = (difference - objective(moved)) / (2 * kStep);
+      EXPECT_NEAR(values_[std::string("d") + name][i], difference,
+                  1e-10 + 1e-3 * std::abs(difference))
+          << name << " " << i;
+      largest = std::max(largest, std::abs(difference));
+    }
+    EXPECT_GT(largest, 1e-8) << name;
+  }
+}
+
+TEST_F(MoeLayerTest, KeepsWhatBackwardReads) {
+  const auto [tokens, width, ffn, experts, topK] = kShape;
+  const int64_t rows = tokens * topK;
+  EXPECT_EQ(layer_->keptBytes(), 4 * (tokens * experts + 3 * rows + experts + 2 * rows * width +
+                                      3 * rows * ffn + tokens * width));
+}
+
+TEST(LayerShape, IsFiveIntegers) {
+  const Result<LayerShape> shape = parseLayerShape("16384,4096,14336,8,2");
+  ASSERT_TRUE(shape.ok());
+  EXPECT_EQ(shape->tokens, 16384);
+  EXPECT_EQ(shape->width, 4096);
+  EXPECT_EQ(shape->expertSize, 14336);
+  EXPECT_EQ(shape->experts, 8);
+  EXPECT_EQ(shape->topK, 2);
+  for (const char *text : {"", "1,2,3,4", "1,2,3,4,5,6", "1,2,3,4,5", "0,1,1,1,1", "1,1,1,1,1,",
+                           "1,1,1,1,x", "1 1 1 1 1", "2000000,1,1,1,1"}) {
+    const Result<LayerShape> bad = parseLayerShape(text);
+    ASSERT_FALSE(bad.ok()) << text;
+    EXPECT_EQ(bad.status().code(), StatusCode::Usage);
+    EXPECT_EQ(
+        bad.status().message(),
+        std::string("found the shape \"") + text +
+            "\", expected T,D,F,E,K: tokens, hidden size, expert size, experts and experts of "
+            "a token, integers from 1 to 2^20, and K at most E");
+  }
+}
+
+} // namespace
+} // namespace switchyard::bench

@@ -1,0 +1,209 @@
+#include "tools/moe-bench/MoeLayer.h"
+
+#include "tools/moe-bench/RandomValues.h"
+
+#include <algorithm>
+#include <charconv>
+
+namespace switchyard::bench {
+
+using kernels::DType;
+
+namespace {
+
+/// Bytes of random numbers that pass through host memory at once.
+constexpr uint64_t kStagingBytes = uint64_t{64} << 20;
+
+} // namespace
+
+Result<LayerShape> parseLayerShape(const std::string &text) {
+  LayerShape shape;
+  int64_t *const extents[] = {&shape.tokens, &shape.width, &shape.expertSize, &shape.experts,
+                              &shape.topK};
+  const char *at = text.data(), *const end = at + text.size();
+  bool isGood = true;
+  for (int64_t *extent : extents) {
+    auto [stop, error] = std::from_chars(at, end, *extent);
+    const bool isLast = extent == &shape.topK;
+    isGood &= error == std::errc() && *extent >= 1 && *extent <= (int64_t{1} << 20) &&
+              (isLast ? stop == end : stop != end && *stop == ',');
+    if (!isGood)
+      break;
+    at = stop + (isLast ? 0 : 1);
+  }
+  if (!isGood || shape.topK > shape.experts)
+    return Status::usage("found the shape \"" + text +
+                         "\", expected T,D,F,E,K: tokens, hidden size, expert size, experts and "
+                         "experts of a token, integers from 1 to 2^20, and K at most E");
+  return shape;
+}
+
+Result<std::unique_ptr<MoeLayer>> MoeLayer::create(Device &device, const kernels::Target &target,
+                                                   const LayerShape &shape, DType dtype) {
+  std::unique_ptr<MoeLayer> layer(new MoeLayer(device, target));
+  SY_RETURN_IF_ERROR(layer->allocateAll(shape, dtype));
+  SY_RETURN_IF_ERROR(layer->prepareForward(shape));
+  SY_RETURN_IF_ERROR(layer->prepareBackward(shape));
+  for (const char *name : {"x", "dy"})
+    SY_RETURN_IF_ERROR(layer->fill(name, 0.2F));
+  for (const char *name : {"router", "gate_up", "down"})
+    SY_RETURN_IF_ERROR(layer->fill(name, 0.02F));
+  SY_RETURN_IF_ERROR(device.synchronize());
+  return layer;
+}
+
+Status MoeLayer::allocate(const std::string &name, DType dtype, std::vector<int64_t> dims) {
+  kernels::Tensor &tensor = tensors_[name];
+  tensor.dtype = dtype;
+  tensor.rank = static_cast<int>(dims.size());
+  std::ranges::copy(dims, tensor.dims);
+  SY_ASSIGN_OR_RETURN(DeviceMemory memory, device_.allocate(tensor.bytes()));
+  tensor.data = memory.data();
+  memory_.push_back(std::move(memory));
+  return {};
+}
+
+Status MoeLayer::fill(const std::string &name, float deviation) {
+  const kernels::Tensor &tensor = tensors_.at(name);
+  const auto bytes = static_cast<uint64_t>(tensor.bytes());
+  const uint64_t seed = randomBits(std::hash<std::string>()(name));
+  std::vector<std::byte> staging;
+  for (uint64_t at = 0; at < bytes; at += kStagingBytes) {
+    staging.resize(std::min(kStagingBytes, bytes - at));
+    fillUniform(seed, static_cast<int64_t>(at) / kernels::byteSize(tensor.dtype), deviation,
+                tensor.dtype, staging);
+    SY_RETURN_IF_ERROR(device_.copyIn(tensor.as<std::byte>() + at, staging.data(), staging.size()));
+  }
+  return {};
+}
+
+Status MoeLayer::allocateAll(const LayerShape &shape, DType dtype) {
+  const auto [tokens, width, ffn, experts, k] = shape;
+  const int64_t rows = tokens * k;
+  struct Declaration {
+    const char *name;
+    DType dtype;
+    std::vector<int64_t> dims;
+    bool isKept = false;
+  };
+  // Zeroed: micro_batch_ids and dstatistics are meant to be.
+  const Declaration declarations[] = {{"x", dtype, {tokens, width}},
+                                      {"router", dtype, {experts, width}},
+                                      {"gate_up", dtype, {experts, 2 * ffn, width}},
+                                      {"down", dtype, {experts, width, ffn}},
+                                      {"micro_batch_ids", DType::I32, {tokens}},
+                                      {"logits", dtype, {tokens, experts}, true},
+                                      {"weights", DType::F32, {tokens, k}, true},
+                                      {"experts", DType::I32, {tokens, k}, true},
+                                      {"statistics", DType::F32, {1, 2, experts}},
+                                      {"group_sizes", DType::I32, {experts}, true},
+                                      {"row_of_slot", DType::I32, {tokens, k}, true},
+                                      {"rows", dtype, {rows, width}, true},
+                                      {"hidden", dtype, {rows, 2 * ffn}, true},
+                                      {"activated", dtype, {rows, ffn}, true},
+                                      {"results", dtype, {rows, width}, true},
+                                      {"y", dtype, {tokens, width}, true},
+                                      {"dy", dtype, {tokens, width}},
+                                      {"dresults", dtype, {rows, width}},
+                                      {"dweights", DType::F32, {tokens, k}},
+                                      {"dactivated", dtype, {rows, ffn}},
+                                      {"ddown", dtype, {experts, width, ffn}},
+                                      {"dhidden", dtype, {rows, 2 * ffn}},
+                                      {"drows", dtype, {rows, width}},
+                                      {"dgate_up", dtype, {experts, 2 * ffn, width}},
+                                      {"dx_experts", dtype, {tokens, width}},
+                                      {"dstatistics", DType::F32, {1, 2, experts}},
+                                      {"dlogits", dtype, {tokens, experts}},
+                                      {"dx_router", dtype, {tokens, width}},
+                                      {"drouter", dtype, {experts, width}},
+                                      {"dx", dtype, {tokens, width}}};
+  for (const Declaration &declaration : declarations) {
+    SY_RETURN_IF_ERROR(allocate(declaration.name, declaration.dtype, declaration.dims));
+    if (declaration.isKept)
+      keptBytes_ += tensors_.at(declaration.name).bytes();
+  }
+  return {};
+}
+
+Status MoeLayer::prepareForward(const LayerShape &shape) {
+  auto add = [&](const char *kernel, const std::vector<std::string> &operands,
+                 const std::vector<int64_t> &attributes = {}) {
+    return prepare(forward_, kernel, operands, attributes);
+  };
+  SY_RETURN_IF_ERROR(add("linear", {"x", "router", "logits"}));
+  SY_RETURN_IF_ERROR(add("router",
+                         {"logits", "micro_batch_ids", "weights", "experts", "statistics"},
+                         {shape.topK, 0, 1}));
+  SY_RETURN_IF_ERROR(
+      add("sort_by_expert", {"experts", "group_sizes", "row_of_slot"}, {shape.experts}));
+  SY_RETURN_IF_ERROR(add("permute", {"x", "row_of_slot", "rows"}));
+  SY_RETURN_IF_ERROR(add("grouped_gemm", {"rows", "gate_up", "group_sizes", "hidden"}));
+  SY_RETURN_IF_ERROR(add("gated_activation", {"hidden", "activated"}, {0}));
+  SY_RETURN_IF_ERROR(add("grouped_gemm", {"activated", "down", "group_sizes", "results"}));
+  return add("unpermute", {"results", "weights", "row_of_slot", "y"});
+}
+
+Status MoeLayer::prepareBackward(const LayerShape &shape) {
+  auto add = [&](const char *kernel, const std::vector<std::string> &operands,
+                 const std::vector<int64_t> &attributes = {}) {
+    return prepare(backward_, kernel, operands, attributes);
+  };
+  SY_RETURN_IF_ERROR(
+      add("unpermute_grad", {"dy", "results", "weights", "row_of_slot", "dresults", "dweights"}));
+  SY_RETURN_IF_ERROR(add("grouped_gemm_dgrad", {"dresults", "down", "group_sizes", "dactivated"}));
+  SY_RETURN_IF_ERROR(add("grouped_gemm_wgrad", {"dresults", "activated", "group_sizes", "ddown"}));
+  SY_RETURN_IF_ERROR(add("gated_activation_grad", {"dactivated", "hidden", "dhidden"}, {0}));
+  SY_RETURN_IF_ERROR(add("grouped_gemm_dgrad", {"dhidden", "gate_up", "group_sizes", "drows"}));
+  SY_RETURN_IF_ERROR(add("grouped_gemm_wgrad", {"dhidden", "rows", "group_sizes", "dgate_up"}));
+  SY_RETURN_IF_ERROR(add("permute_grad", {"drows", "row_of_slot", "dx_experts"}));
+  SY_RETURN_IF_ERROR(add(
+      "router_grad", {"dweights", "dstatistics", "logits", "experts", "micro_batch_ids", "dlogits"},
+      {shape.topK, 0, 1}));
+  SY_RETURN_IF_ERROR(add("linear_dgrad", {"dlogits", "router", "dx_router"}));
+  SY_RETURN_IF_ERROR(add("linear_wgrad", {"dlogits", "x", "drouter"}));
+  return add("add", {"dx_experts", "dx_router", "dx"});
+}
+
+Status MoeLayer::prepare(Launches &launches, const char *kernel,
+                         const std::vector<std::string> &operands,
+                         const std::vector<int64_t> &attributes) {
+  const kernels::Signature &signature = *kernels::findSignature(kernel);
+  std::vector<kernels::Tensor> tensors;
+  std::vector<kernels::OperandType> types;
+  for (const std::string &operand : operands) {
+    const kernels::Tensor &tensor = tensors.emplace_back(tensors_.at(operand));
+    kernels::OperandType &type = types.emplace_back();
+    type.dtype = tensor.dtype;
+    for (int i = 0; i < tensor.rank; ++i)
+      type.shape.push_back({0, -1, tensor.dims[i]});
+  }
+  std::vector<kernels::AttributeValue> values;
+  for (int64_t attribute : attributes)
+    values.push_back({attribute, 0});
+  if (auto fault = kernels::matchLaunch(signature, types, values))
+    return Status::failed(std::string(kernel) + ": " + *fault);
+  SY_ASSIGN_OR_RETURN(DeviceMemory workspace, device_.allocate(kernels::workspaceBytes(
+                                                  signature, types, values, {}, target_)));
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<PreparedLaunch> launch,
+                      device_.prepare(signature, std::move(tensors), std::move(values),
+                                      {workspace.data(), workspace.bytes()}));
+  memory_.push_back(std::move(workspace));
+  launches.push_back(std::move(launch));
+  return {};
+}
+
+Status MoeLayer::run(const Launches &launches) {
+  for (const std::unique_ptr<PreparedLaunch> &launch : launches)
+    SY_RETURN_IF_ERROR(device_.run(*launch));
+  return {};
+}
+
+Status MoeLayer::forward() {
+  return run(forward_);
+}
+
+Status MoeLayer::backward() {
+  return run(backward_);
+}
+
+} // namespace switchyard::bench

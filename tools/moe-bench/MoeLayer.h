@@ -1,0 +1,68 @@
+// One mixture-of-experts layer by itself, on any device, through the kernels that plans launch:
+//
+//   logits = x router^T; weights, experts = softmax, top-k, renormalized
+//   y = combine(weights, silu(gate) * up of the experts' rows, times down)
+//
+// and the gradients of <y, dy> by x and by all three weights. Rows are sorted by expert, none is
+// dropped or padded. Gradients of weights are rounded to the layer's dtype.
+#pragma once
+
+#include "runtime/device/Device.h"
+
+#include <map>
+
+namespace switchyard::bench {
+
+struct LayerShape {
+  int64_t tokens = 0;     // T
+  int64_t width = 0;      // D
+  int64_t expertSize = 0; // F
+  int64_t experts = 0;    // E
+  int64_t topK = 0;       // K
+};
+
+/// "16384,4096,14336,8,2", T,D,F,E,K. Usage, saying so, if it is anything else, an extent is out of
+/// its range or K is more than E.
+Result<LayerShape> parseLayerShape(const std::string &text);
+
+class MoeLayer {
+public:
+  /// Allocates tensors of dtype `dtype` (F32 or BF16) and fills x, dy and the weights with random
+  /// numbers. The device outlives the layer. DoesNotFit: the device has not the memory.
+  static Result<std::unique_ptr<MoeLayer>> create(Device &device, const kernels::Target &target,
+                                                  const LayerShape &shape, kernels::DType dtype);
+
+  /// Both put their launches on the device and return; backward() is behind a forward().
+  Status forward();
+  Status backward();
+
+  /// A tensor: x [T, D], router [E, D], gate_up [E, 2F, D] (rows of gate before those of up), down
+  /// [E, D, F], y, dy, dx, drouter, dgate_up, ddown; its bytes are the device's.
+  const kernels::Tensor &tensor(const std::string &name) const { return tensors_.at(name); }
+
+  /// Bytes of what forward() leaves for backward(), y included; x and the weights not.
+  uint64_t keptBytes() const { return keptBytes_; }
+
+private:
+  MoeLayer(Device &device, const kernels::Target &target) : device_(device), target_(target) {}
+
+  using Launches = std::vector<std::unique_ptr<PreparedLaunch>>;
+
+  Status allocate(const std::string &name, kernels::DType dtype, std::vector<int64_t> dims);
+  Status fill(const std::string &name, float deviation);
+  Status allocateAll(const LayerShape &shape, kernels::DType dtype);
+  Status prepareForward(const LayerShape &shape);
+  Status prepareBackward(const LayerShape &shape);
+  Status prepare(Launches &launches, const char *kernel, const std::vector<std::string> &operands,
+                 const std::vector<int64_t> &attributes = {});
+  Status run(const Launches &launches);
+
+  Device &device_;
+  kernels::Target target_;
+  std::vector<DeviceMemory> memory_;
+  std::map<std::string, kernels::Tensor> tensors_;
+  Launches forward_, backward_;
+  uint64_t keptBytes_ = 0;
+};
+
+} // namespace switchyard::bench

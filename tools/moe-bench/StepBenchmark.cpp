@@ -1,0 +1,197 @@
+#include "tools/moe-bench/StepBenchmark.h"
+
+#include "runtime/core/File.h"
+#include "runtime/device/CreateDevice.h"
+#include "runtime/plan/PlanFile.h"
+#include "runtime/plan/Verify.h"
+#include "runtime/training/ModelFlops.h"
+#include "runtime/training/Session.h"
+#include "tools/moe-bench/DeviceState.h"
+#include "tools/moe-bench/RandomWeights.h"
+#include "tools/moe-bench/Report.h"
+
+#include <charconv>
+#include <chrono>
+#include <cmath>
+#include <random>
+
+namespace switchyard::bench {
+
+namespace {
+
+constexpr uint64_t kMaxLengthsBytes = uint64_t{64} << 20;
+
+Result<Plan> loadPlan(const std::string &path) {
+  SY_ASSIGN_OR_RETURN(Plan plan, load(path));
+  SY_RETURN_IF_ERROR(verify(plan).within(path));
+  if (plan.mesh.numRanks() != 1)
+    return Status::usage(path + ": is for " + std::to_string(plan.mesh.numRanks()) +
+                         " ranks, but moe-bench step runs one; compile a plan without --mesh");
+  return plan;
+}
+
+/// Tokens of the records of all steps, in their order; the list of a file starts over where it
+/// ends.
+Result<std::vector<int64_t>> recordLengths(const StepArguments &arguments, const Training &training,
+                                           int64_t records) {
+  std::vector<int64_t> listed = {arguments.length > 0 ? arguments.length : training.maxSeqLength};
+  if (!arguments.lengths.empty()) {
+    SY_ASSIGN_OR_RETURN(std::string text, readFile(arguments.lengths, kMaxLengthsBytes));
+    SY_ASSIGN_OR_RETURN(listed, parseLengths(text, arguments.lengths));
+    for (int64_t &length : listed)
+      length = std::min(length, training.maxSeqLength);
+  }
+  if (listed[0] > training.maxSeqLength)
+    return Status::usage("--length is " + std::to_string(listed[0]) +
+                         ", but the plan was compiled with --max-seq-length " +
+                         std::to_string(training.maxSeqLength) + "; give at most that");
+  std::vector<int64_t> lengths(records);
+  for (int64_t i = 0; i < records; ++i)
+    lengths[i] = listed[i % listed.size()];
+  return lengths;
+}
+
+Dataset randomRecords(std::span<const int64_t> lengths, int64_t vocabSize, int64_t seed) {
+  Dataset dataset("random tokens");
+  std::mt19937_64 random(static_cast<uint64_t>(seed));
+  std::vector<int32_t> ids;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    ids.resize(lengths[i]);
+    for (int32_t &id : ids)
+      id = static_cast<int32_t>(random() % static_cast<uint64_t>(vocabSize));
+    dataset.append(ids, 0, static_cast<int64_t>(i));
+  }
+  return dataset;
+}
+
+/// Steps of one session, one after the other.
+class Stepper {
+public:
+  Stepper(Session &session, Sampler sampler, PassFiller filler)
+      : session_(session), sampler_(std::move(sampler)), filler_(std::move(filler)),
+        modelFlops_(session.plan()) {}
+
+  /// The next step, from dealing its batch to its update.
+  Result<Run> step() {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point begin = Clock::now();
+    sampler_.next(batches_);
+    SY_RETURN_IF_ERROR(filler_.setStep(batches_));
+    SY_ASSIGN_OR_RETURN(const StepSums *sums, session_.accumulate(filler_));
+    loss_ = sums->loss;
+    scalars_.step += 1;
+    SY_ASSIGN_OR_RETURN(UpdateResult update, session_.update(scalars_));
+    Run run;
+    run.milliseconds = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+    if (!update.applied || !std::isfinite(loss_))
+      return Status::failed("step " + std::to_string(scalars_.step) +
+                            ": the loss or the gradient norm is not finite, so its time is that of "
+                            "no training step");
+    run.tokens = static_cast<double>(filler_.numTokens());
+    for (const SegmentView &segment : batches_.segments)
+      run.flops += modelFlops_.ofSegment(segment.numTokens());
+    return run;
+  }
+  double loss() const { return loss_; }
+
+private:
+  Session &session_;
+  Sampler sampler_;
+  PassFiller filler_;
+  ModelFlops modelFlops_;
+  StepBatches batches_;
+  UpdateScalars scalars_{.learningRate = 5e-5, .weightDecay = 0.01, .maxGradNorm = 1, .step = 0};
+  double loss_ = 0;
+};
+
+std::string caseName(const StepArguments &arguments, const Training &training) {
+  if (!arguments.name.empty())
+    return "step " + arguments.name;
+  const int64_t length = arguments.length > 0 ? arguments.length : training.maxSeqLength;
+  return "step " + std::to_string(training.perDeviceTrainBatchSize) + "x" +
+         (arguments.lengths.empty() ? std::to_string(length) : "listed") + "x" +
+         std::to_string(training.gradientAccumulationSteps);
+}
+
+Result<std::unique_ptr<Session>> createSession(Plan plan, const StepArguments &arguments) {
+  SY_ASSIGN_OR_RETURN(
+      std::unique_ptr<Session> session,
+      Session::create(std::move(plan), {.threads = static_cast<int>(arguments.threads)}));
+  SY_RETURN_IF_ERROR(fillRandomWeights(session->executor(), static_cast<uint64_t>(arguments.seed)));
+  return session;
+}
+
+} // namespace
+
+Result<std::vector<int64_t>> parseLengths(std::string_view text, const std::string &source) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  std::vector<int64_t> lengths;
+  while (!text.empty()) {
+    std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+    if (line.starts_with('#'))
+      continue;
+    for (size_t at = line.find_first_not_of(kSpace); at != line.npos;
+         at = line.find_first_not_of(kSpace, at)) {
+      const size_t end = std::min(line.find_first_of(kSpace, at), line.size());
+      const std::string_view word = line.substr(at, end - at);
+      int64_t length = 0;
+      auto [stop, error] = std::from_chars(word.data(), word.data() + word.size(), length);
+      if (error != std::errc() || stop != word.data() + word.size() || length < 1)
+        return Status::invalidInput(source + ": found \"" + std::string(word.substr(0, 40)) +
+                                    "\", expected tokens of records: integers from 1, separated by "
+                                    "white space");
+      lengths.push_back(length);
+      at = end;
+    }
+  }
+  if (lengths.empty())
+    return Status::invalidInput(source + ": has no numbers, expected tokens of records");
+  return lengths;
+}
+
+Status runStepBenchmark(const StepArguments &arguments) {
+  if (arguments.length > 0 && !arguments.lengths.empty())
+    return Status::usage("--length and --lengths both say how long records are; leave one out");
+  SY_ASSIGN_OR_RETURN(Plan plan, loadPlan(arguments.plan));
+  const kernels::Target::Kind kind = plan.target.kind;
+  const Training training = plan.training;
+  const int64_t batch = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;
+  SY_ASSIGN_OR_RETURN(
+      std::vector<int64_t> lengths,
+      recordLengths(arguments, training, batch * (arguments.warmup + arguments.steps)));
+  const Dataset dataset = randomRecords(lengths, training.vocabSize, arguments.seed);
+  SY_ASSIGN_OR_RETURN(
+      Sampler sampler,
+      Sampler::create(dataset, {.perDeviceTrainBatchSize = training.perDeviceTrainBatchSize,
+                                .gradientAccumulationSteps = training.gradientAccumulationSteps,
+                                .maxSeqLength = training.maxSeqLength}));
+
+  // Where there is no such device, its message is the clearer one.
+  SY_RETURN_IF_ERROR(createDevice(plan.target).status());
+  SY_ASSIGN_OR_RETURN(const DeviceState before, deviceState(kind));
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<Session> session, createSession(std::move(plan), arguments));
+  SY_ASSIGN_OR_RETURN(PassFiller filler, session->createFiller(session->lossNormalization()));
+  Stepper stepper(*session, std::move(sampler), std::move(filler));
+  for (int64_t i = 0; i < arguments.warmup; ++i) {
+    SY_ASSIGN_OR_RETURN([[maybe_unused]] Run run, stepper.step());
+  }
+  SY_ASSIGN_OR_RETURN(const DeviceState after, deviceState(kind));
+
+  Measurement measurement;
+  measurement.name = caseName(arguments, training);
+  measurement.device = after.name;
+  measurement.maxFlops = peakFlops(after.name);
+  for (int64_t i = 0; i < arguments.steps; ++i) {
+    SY_ASSIGN_OR_RETURN(Run run, stepper.step());
+    measurement.runs.push_back(run);
+  }
+  measurement.loss = stepper.loss();
+  measurement.bytes = {{"peak_bytes", session->plan().peakBytes},
+                       {"high_water_bytes", session->executor().highWaterBytes()}};
+  if (after.usedBytes > 0)
+    measurement.bytes.emplace_back("driver_bytes", after.usedBytes - before.usedBytes);
+  return report(measurement, arguments.json);
+}
+
+} // namespace switchyard::bench

@@ -1,0 +1,39 @@
+// moe-bench step: times a plan's whole training steps, as moe-run runs them, on random weights and
+// random tokens.
+#pragma once
+
+#include "runtime/core/Status.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace switchyard::bench {
+
+struct StepArguments {
+  std::string plan;
+  std::string name; // of the case; empty: BATCHxTOKENSxACCUMULATION
+  std::string
+      lengths; // file of the records' tokens, separated by white space; empty: all are `length`
+  int64_t length = 0;  // tokens of each record; 0: the plan's max_seq_length
+  int64_t steps = 10;  // that are timed
+  int64_t warmup = 3;  // before these
+  int64_t threads = 0; // of the CPU; 0: the plan's number
+  int64_t seed = 1;    // of weights and tokens
+  std::string json;    // the file that the figures are appended to; empty: none
+};
+
+/// Prints a line of figures (Report.h): step time and tokens/s of the host's clock over whole
+/// steps, from the batch's upload to its loss; peak_bytes, which the plan certifies;
+/// high_water_bytes, of which steps touched; driver_bytes, what the driver counts on the device
+/// after the warm-up beyond what was in use before the plan was loaded. Usage: a plan for many
+/// ranks, options that do not go together. InvalidInput: the plan or the file of lengths. Failed: a
+/// loss that is not finite.
+Status runStepBenchmark(const StepArguments &arguments);
+
+/// The lengths that `text` lists, separated by white space; a line that starts with # is a comment.
+/// InvalidInput, naming `source`: one that is no number or below 1, or none at all.
+Result<std::vector<int64_t>> parseLengths(std::string_view text, const std::string &source);
+
+} // namespace switchyard::bench
