@@ -3,12 +3,15 @@
 // same kernel conformance suite.
 //
 // Pointers are the device's: only copyIn, copyOut and kernels touch what they point to. Calls come
-// from one thread. Work may be deferred until synchronize(), in the order of the calls.
+// from one thread. Work may be deferred until synchronize(): that of one stream is done in the
+// order of the calls, that of several streams as events say. Calls without a stream are on stream
+// 0.
 #pragma once
 
 #include "kernels/signatures/Launch.h"
 #include "runtime/core/Status.h"
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -49,9 +52,38 @@ public:
   virtual ~PreparedLaunch() = default;
 };
 
+/// Work that was recorded once, to be run again as a whole.
+class PreparedGraph {
+public:
+  virtual ~PreparedGraph() = default;
+};
+
+/// Values on their way from the device to the host, which does not wait for them until it wants
+/// them. It must not outlive its device.
+class Readback {
+public:
+  virtual ~Readback() = default;
+
+  /// Bytes that are copied from the device to `at` in bytes().
+  struct Piece {
+    const void *from = nullptr;
+    uint64_t bytes = 0;
+    uint64_t at = 0;
+  };
+  /// Starts to copy `pieces`, as they are behind all work on stream 0 so far. Allocates nothing.
+  virtual Status begin(std::span<const Piece> pieces) = 0;
+  /// Returns when what was begun last is there.
+  virtual Status wait() = 0;
+  virtual std::span<const std::byte> bytes() const = 0;
+};
+
 class Device {
 public:
   virtual ~Device() = default;
+
+  /// Whether calls return before their work is done, so that a step can be started while the one
+  /// before still runs.
+  virtual bool runsAhead() const { return false; }
 
   /// Bytes of memory that one plan may take.
   virtual uint64_t memoryBytes() const = 0;
@@ -60,22 +92,57 @@ public:
   /// much.
   virtual Result<DeviceMemory> allocate(uint64_t bytes) = 0;
 
-  virtual Status copyIn(void *to, const void *from, uint64_t bytes) = 0; // host to device
-  virtual Status copyOut(void *to, const void *from,
-                         uint64_t bytes) = 0; // device to host, waits for what was run
-  virtual Status copy(void *to, const void *from,
-                      uint64_t bytes) = 0; // device to device, no overlap
-  virtual Status fillZero(void *to, uint64_t bytes) = 0;
+  /// Host to device, behind what stream 0 does so far. `from` is free again when it returns.
+  virtual Status copyIn(void *to, const void *from, uint64_t bytes) = 0;
+  /// Device to host. Waits for what was run.
+  virtual Status copyOut(void *to, const void *from, uint64_t bytes) = 0;
+  /// Device to device, no overlap.
+  virtual Status copy(void *to, const void *from, uint64_t bytes, uint32_t stream = 0) = 0;
+  virtual Status fillZero(void *to, uint64_t bytes, uint32_t stream = 0) = 0;
 
-  /// Does all work for a launch that allocates. The launch matches its signature; `workspace` has
-  /// its bound for these extents, at least. Fails if the backend has no such kernel or cannot run
-  /// it within that.
+  /// Room for `bytes` that are read back.
+  virtual Result<std::unique_ptr<Readback>> createReadback(uint64_t bytes) = 0;
+
+  /// Makes streams and events with numbers below these, where they are not there yet.
+  virtual Status reserve(uint32_t streams, uint32_t events) {
+    return static_cast<void>(streams), static_cast<void>(events), Status();
+  }
+  /// Event `event` is behind all that was put on the stream so far.
+  virtual Status record(uint32_t event, uint32_t stream) {
+    return static_cast<void>(event), static_cast<void>(stream), Status();
+  }
+  /// What is put on the stream from now on starts only behind `event`, as it was recorded last.
+  virtual Status wait(uint32_t event, uint32_t stream) {
+    return static_cast<void>(event), static_cast<void>(stream), Status();
+  }
+
+  /// Does all work for a launch on `stream` that allocates. The launch matches its signature;
+  /// `workspace` has its bound for these extents, at least. Fails if the backend has no such kernel
+  /// or cannot run it within that.
   virtual Result<std::unique_ptr<PreparedLaunch>>
   prepare(const kernels::Signature &signature, std::vector<kernels::Tensor> operands,
-          std::vector<kernels::AttributeValue> attributes, std::span<std::byte> workspace) = 0;
+          std::vector<kernels::AttributeValue> attributes, std::span<std::byte> workspace,
+          uint32_t stream = 0) = 0;
 
   /// Runs a launch that this device prepared. Allocates nothing.
   virtual Status run(const PreparedLaunch &launch) = 0;
+
+  /// Records what `work` does instead of doing it: launches, copies on the device, fills, events;
+  /// it leaves no stream but 0 with work that stream 0 does not wait for. Null where the device has
+  /// no graphs: then `work` is not called. Fails as `work` does.
+  virtual Result<std::unique_ptr<PreparedGraph>> capture(const std::function<Status()> &work) {
+    return static_cast<void>(work), std::unique_ptr<PreparedGraph>();
+  }
+  /// Does what was recorded, on stream 0. Allocates nothing.
+  virtual Status run(const PreparedGraph &graph) {
+    return static_cast<void>(graph), Status::failed("this device has no graphs");
+  }
+
+  /// The backend's own handle of a stream (CUDA: the cudaStream_t), for libraries; null if it has
+  /// none.
+  virtual void *nativeStream(uint32_t stream) {
+    return static_cast<void>(stream), static_cast<void *>(nullptr);
+  }
 
   /// Returns when all that was run is done.
   virtual Status synchronize() = 0;

@@ -5,6 +5,7 @@
 #include "runtime/plan/Verify.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace switchyard {
 namespace {
@@ -20,16 +21,27 @@ void extend(std::array<uint64_t, kNumArenas> &reach, const Buffer &buffer, uint6
     end = std::max(end, bytes >= bytesOf(buffer, bounds) ? alignUp(last) : last);
 }
 
-std::string instructionText(const Program &program, size_t index) {
-  return "program " + program.name + ", instruction " + std::to_string(index) + " (" +
-         std::string(nameOf(program.instructions[index])) + ")";
-}
-
 std::string valuesText(const Plan &plan, std::span<const int64_t> values) {
   std::string text;
   for (size_t i = 0; i < values.size(); ++i)
     text += (i > 0 ? ", " : "") + plan.symbols[i].name + "=" + std::to_string(values[i]);
   return text;
+}
+
+Status noSuchPort(const Program &program, const char *what, std::string_view name) {
+  return Status::failed("program " + program.name + " has no " + what + " '" + std::string(name) +
+                        "'");
+}
+
+/// `elements` values of `dtype` are what the port has.
+Status checkPort(const Program &program, const char *what, std::string_view name, DType dtype,
+                 size_t elements, DType expected, int64_t expectedElements) {
+  if (dtype == expected && static_cast<int64_t>(elements) == expectedElements)
+    return {};
+  return Status::failed(
+      "program " + program.name + ", " + what + " '" + std::string(name) + "': got " +
+      std::to_string(elements) + " values of " + std::string(kernels::name(dtype)) + "; expected " +
+      std::to_string(expectedElements) + " of " + std::string(kernels::name(expected)));
 }
 
 Status checkRanks(const Plan &plan, const Communicator *communicator) {
@@ -157,6 +169,11 @@ Status Executor::checkValues(const Program &program, std::span<const int64_t> va
 
 Status Executor::prepareStep(const Instruction &instruction, const Binding &binding,
                              Binding::Step &step) {
+  step.stream = streamOf(instruction);
+  if (const auto *event = std::get_if<RecordInstruction>(&instruction))
+    step.action = Binding::Event{event->event, false};
+  if (const auto *event = std::get_if<WaitInstruction>(&instruction))
+    step.action = Binding::Event{event->event, true};
   if (const auto *launch = std::get_if<LaunchInstruction>(&instruction))
     return prepare(*launch, binding, step);
   if (const auto *copy = std::get_if<CopyInstruction>(&instruction))
@@ -204,9 +221,9 @@ Status Executor::prepare(const LaunchInstruction &launch, const Binding &binding
     workspace = {addressOf(buffer), isWhole ? bytesOf(buffer, bounds_) : bytes};
     extend(step.reach, buffer, workspace.size(), bounds_);
   }
-  SY_ASSIGN_OR_RETURN(
-      std::unique_ptr<PreparedLaunch> prepared,
-      device_->prepare(signature, std::move(operands), launch.attributes, workspace));
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<PreparedLaunch> prepared,
+                      device_->prepare(signature, std::move(operands), launch.attributes, workspace,
+                                       launch.stream));
   step.action = std::move(prepared);
   return {};
 }
@@ -254,6 +271,20 @@ void Executor::bindPorts(Binding &binding) {
     }
 }
 
+/// Besides the plan's events there is one for each stream, by which it starts behind stream 0 and
+/// stream 0 ends behind it.
+Status Executor::bindStreams(Binding &binding) {
+  for (const Instruction &instruction : binding.program_->instructions) {
+    binding.streams_ = std::max(binding.streams_, streamOf(instruction) + 1);
+    if (const auto *record = std::get_if<RecordInstruction>(&instruction))
+      binding.events_ = std::max(binding.events_, record->event + 1);
+    if (std::holds_alternative<CollectiveInstruction>(instruction) ||
+        std::holds_alternative<RepeatInstruction>(instruction))
+      binding.canRecord_ = false;
+  }
+  return device_->reserve(binding.streams_, binding.events_ + binding.streams_);
+}
+
 Result<std::shared_ptr<const Binding>> Executor::bind(std::string_view name,
                                                       std::span<const int64_t> symbolValues) {
   const Program *program = plan_.findProgram(name);
@@ -277,88 +308,64 @@ Result<std::shared_ptr<const Binding>> Executor::bind(std::string_view name,
       return status.within(instructionText(*program, i) + " with " +
                            valuesText(plan_, symbolValues));
   bindPorts(*binding);
+  SY_RETURN_IF_ERROR(bindStreams(*binding));
   if (known.size() == kMaxBindings)
     known.erase(known.begin());
   known.push_back(binding);
   return std::shared_ptr<const Binding>(std::move(binding));
 }
 
-void Executor::touch(const Binding::Reach &reach) {
-  for (int i = 0; i < kNumArenas; ++i)
-    highWater_[i] = std::max(highWater_[i], reach[i]);
-}
-
-Status Executor::runStep(const Binding &binding, size_t index) {
-  const Binding::Step &step = binding.steps_[index];
-  const Program &program = *binding.program_;
-  touch(step.reach);
-  Where where{program.name, static_cast<int64_t>(index)};
-  if (communicator_)
-    communicator_->setWhere(where);
-  Status status;
-  if (const auto *launch = std::get_if<std::unique_ptr<PreparedLaunch>>(&step.action)) {
-    status = device_->run(**launch);
-  } else if (const auto *copy = std::get_if<Binding::Copy>(&step.action)) {
-    status = device_->copy(copy->to, copy->from, copy->bytes);
-  } else if (const auto *prepared =
-                 std::get_if<std::unique_ptr<PreparedCollective>>(&step.action)) {
-    Traffic &traffic = traffic_[static_cast<size_t>(
-        std::get<CollectiveInstruction>(program.instructions[index]).kind)];
-    ++traffic.calls;
-    return (*prepared)->run(*device_, where, traffic.bytes); // says where it failed
+Result<std::unique_ptr<Outputs>> Executor::createOutputs(std::string_view name) {
+  const Program *program = plan_.findProgram(name);
+  if (!program)
+    return Status::failed("the plan has no program " + std::string(name));
+  uint64_t bytes = 0;
+  for (const Port &port : program->outputs) {
+    const Buffer &buffer = program->buffers[port.buffer];
+    bytes = std::max(bytes, buffer.offset + bytesOf(buffer, bounds_));
   }
-  return status.ok() ? status : status.within(instructionText(program, index));
+  // As in the arena, from the first output on.
+  uint64_t first = bytes;
+  for (const Port &port : program->outputs)
+    first = std::min(first, program->buffers[port.buffer].offset);
+  auto outputs = std::make_unique<Outputs>();
+  outputs->program_ = program;
+  for (const Port &port : program->outputs)
+    outputs->values_.push_back({.at = program->buffers[port.buffer].offset - first});
+  outputs->pieces_.resize(program->outputs.size());
+  SY_ASSIGN_OR_RETURN(outputs->readback_, device_->createReadback(bytes - first));
+  return outputs;
 }
 
-Status Executor::observe(const Binding &binding, size_t index, Clock::time_point &start) {
-  if (!observer_)
-    return {};
-  if (Status status = device_->synchronize(); !status.ok())
-    return status.within(instructionText(*binding.program_, index));
-  Clock::time_point end = Clock::now();
-  observer_(*binding.program_, index, end - start);
-  start = end;
-  return {};
-}
-
-Status Executor::runRounds(const Binding &binding, size_t index, Clock::time_point &start) {
-  const Program &program = *binding.program_;
-  auto &prepared = *std::get<std::unique_ptr<PreparedRepeat>>(binding.steps_[index].action);
-  size_t length = std::get<RepeatInstruction>(program.instructions[index]).length;
-  Result<int64_t> rounds = prepared.rounds(*device_);
-  if (!rounds.ok())
-    return rounds.status().within(instructionText(program, index));
-  SY_RETURN_IF_ERROR(observe(binding, index, start));
-  overflowRounds_ += *rounds;
-  for (int64_t round = 1; round <= *rounds; ++round) {
-    if (Status status = prepared.setRound(*device_, round); !status.ok())
-      return status.within(instructionText(program, index));
-    SY_RETURN_IF_ERROR(runSteps(binding, index + 1, index + 1 + length, start));
-  }
-  return {};
-}
-
-Status Executor::runSteps(const Binding &binding, size_t begin, size_t end,
-                          Clock::time_point &start) {
-  for (size_t i = begin; i < end; ++i) {
-    SY_RETURN_IF_ERROR(runStep(binding, i));
-    if (!std::holds_alternative<std::unique_ptr<PreparedRepeat>>(binding.steps_[i].action)) {
-      SY_RETURN_IF_ERROR(observe(binding, i, start));
+Status Executor::readBack(const Binding &binding, Outputs &outputs) {
+  size_t i = 0;
+  for (const Binding::BoundPort &port : binding.ports_) {
+    if (port.isInput)
       continue;
-    }
-    SY_RETURN_IF_ERROR(runRounds(binding, i, start));
-    i += std::get<RepeatInstruction>(binding.program_->instructions[i]).length;
+    Outputs::Value &value = outputs.values_[i];
+    value.dtype = port.dtype;
+    value.elements = port.elements;
+    outputs.pieces_[i++] = {
+        port.data, static_cast<uint64_t>(port.elements * kernels::byteSize(port.dtype)), value.at};
   }
-  return {};
-}
-
-Status Executor::run(const Binding &binding) {
-  touch(binding.portReach_);
-  Clock::time_point start = observer_ ? Clock::now() : Clock::time_point();
-  SY_RETURN_IF_ERROR(runSteps(binding, 0, binding.steps_.size(), start));
-  if (Status status = device_->synchronize(); !status.ok())
+  if (Status status = outputs.readback_->begin(outputs.pieces_); !status.ok())
     return status.within("program " + binding.program_->name);
   return {};
+}
+
+Status Outputs::copyTo(std::string_view name, DType dtype, void *host, size_t elements) const {
+  for (size_t i = 0; i < values_.size(); ++i) {
+    if (program_->outputs[i].name != name)
+      continue;
+    const Value &value = values_[i];
+    SY_RETURN_IF_ERROR(
+        checkPort(*program_, "output", name, dtype, elements, value.dtype, value.elements));
+    if (elements > 0)
+      std::memcpy(host, readback_->bytes().data() + value.at,
+                  elements * static_cast<size_t>(kernels::byteSize(dtype)));
+    return {};
+  }
+  return noSuchPort(*program_, "output", name);
 }
 
 Status Executor::copyPort(const Binding &binding, std::string_view name, bool isInput, DType dtype,
@@ -366,14 +373,9 @@ Status Executor::copyPort(const Binding &binding, std::string_view name, bool is
   const Binding::BoundPort *port = binding.find(name);
   const char *what = isInput ? "input" : "output";
   if (!port || port->isInput != isInput)
-    return Status::failed("program " + binding.program_->name + " has no " + what + " '" +
-                          std::string(name) + "'");
-  if (port->dtype != dtype || port->elements != static_cast<int64_t>(elements))
-    return Status::failed("program " + binding.program_->name + ", " + what + " '" +
-                          std::string(name) + "': got " + std::to_string(elements) + " values of " +
-                          std::string(kernels::name(dtype)) + "; expected " +
-                          std::to_string(port->elements) + " of " +
-                          std::string(kernels::name(port->dtype)));
+    return noSuchPort(*binding.program_, what, name);
+  SY_RETURN_IF_ERROR(
+      checkPort(*binding.program_, what, name, dtype, elements, port->dtype, port->elements));
   uint64_t bytes = elements * static_cast<uint64_t>(kernels::byteSize(dtype));
   return isInput ? device_->copyIn(port->data, host, bytes)
                  : device_->copyOut(host, port->data, bytes);

@@ -4,10 +4,13 @@
 //   create(plan, device, ranks)   verifies the plan, allocates
 //   bind("micro_step", {T, S, M}) prepares; what was bound before is found again
 //   setInput, run, getOutput      allocate nothing
+//   setInput, start, readBack     and do not wait for the device either
 //
 // One executor is used from one thread. Failures name the program and the instruction. Each rank of
 // a plan for many has an executor, and runs the same programs in the same order, at the same symbol
-// values. Instructions run in the list's order, one after the other, whatever their streams.
+// values. Instructions are put on the device in the list's order, on their streams. A device that
+// has graphs runs a binding's instructions one by one the first time, records them the second time,
+// and replays the record from then on: the same work in the same order.
 #pragma once
 
 #include "runtime/comm/Communicator.h"
@@ -36,6 +39,12 @@ template <typename T>
 inline constexpr bool kIsPortType =
     std::is_same_v<T, float> || std::is_same_v<T, int32_t> || std::is_same_v<T, uint16_t>;
 
+template <typename T>
+  requires kIsPortType<T>
+inline constexpr DType kPortDType = std::is_same_v<T, float>     ? DType::F32
+                                    : std::is_same_v<T, int32_t> ? DType::I32
+                                                                 : DType::BF16;
+
 /// A program with its launches prepared for one set of symbol values. It must not outlive its
 /// executor.
 class Binding {
@@ -62,11 +71,16 @@ private:
     const void *from = nullptr;
     uint64_t bytes = 0;
   };
-  /// One for each instruction. Records and waits do nothing, as all runs in the list's order.
+  struct Event {
+    uint32_t number = 0;
+    bool isWait = false;
+  };
+  /// One for each instruction.
   struct Step {
     std::variant<std::monostate, std::unique_ptr<PreparedLaunch>, Copy,
-                 std::unique_ptr<PreparedCollective>, std::unique_ptr<PreparedRepeat>>
+                 std::unique_ptr<PreparedCollective>, std::unique_ptr<PreparedRepeat>, Event>
         action;
+    uint32_t stream = 0;
     Reach reach = {};
   };
   struct BoundPort {
@@ -84,6 +98,51 @@ private:
   std::vector<Step> steps_;
   std::vector<BoundPort> ports_;
   Reach portReach_ = {};
+  uint32_t streams_ = 1;
+  uint32_t events_ = 0;
+
+  // What runs leave behind.
+  mutable bool canRecord_ = true; // nothing in it needs the host, and the device has graphs
+  mutable bool wasRun_ = false;
+  mutable std::unique_ptr<PreparedGraph> graph_;
+  mutable Reach graphReach_ = {};
+  mutable TrafficByKind graphTraffic_ = {};
+};
+
+/// Room for the outputs of one run of a program on their way to the host. It must not outlive its
+/// executor.
+class Outputs {
+public:
+  /// Waits until what was read back last is there.
+  Status wait() { return readback_->wait(); }
+
+  /// An output, after wait(). Fails as Executor::getOutput does.
+  template <typename T>
+  Status get(std::string_view name, std::span<T> values) const {
+    return copyTo(name, kPortDType<T>, values.data(), values.size());
+  }
+  template <typename T>
+  Result<T> getScalar(std::string_view name) const {
+    T value{};
+    SY_RETURN_IF_ERROR(get<T>(name, std::span<T>(&value, 1)));
+    return value;
+  }
+
+private:
+  friend class Executor;
+  Status copyTo(std::string_view name, DType dtype, void *host, size_t elements) const;
+
+  /// What was read back last: an output of the program, in its order.
+  struct Value {
+    DType dtype = DType::F32;
+    int64_t elements = 0;
+    uint64_t at = 0; // in the readback's bytes
+  };
+
+  const Program *program_ = nullptr;
+  std::unique_ptr<Readback> readback_;
+  std::vector<Value> values_;
+  std::vector<Readback::Piece> pieces_;
 };
 
 class Executor {
@@ -107,15 +166,28 @@ public:
                                               std::span<const int64_t> symbolValues);
   static constexpr size_t kMaxBindings = 32;
 
-  /// Executes the program on what its inputs hold. Allocates nothing.
+  /// Executes the program on what its inputs hold, and returns when it is done. Allocates nothing.
   Status run(const Binding &binding);
+
+  /// Puts the program on the device and returns. Inputs that are set afterwards are for the next
+  /// run. The second run of a binding may record it, for which it allocates.
+  Status start(const Binding &binding);
+
+  /// Room for the outputs of `program`.
+  Result<std::unique_ptr<Outputs>> createOutputs(std::string_view program);
+  /// Starts to copy the binding's outputs, as its latest run leaves them, to `outputs`, which was
+  /// made for its program.
+  Status readBack(const Binding &binding, Outputs &outputs);
+
+  /// Whether runs may be recorded and replayed; as a rule they are. Runs that an observer sees
+  /// never are.
+  void allowGraphs(bool allow) { allowsGraphs_ = allow; }
 
   /// Sets a whole input: as many values as the port has elements at the binding's extents. T: float
   /// or int32_t.
   template <typename T>
   Status setInput(const Binding &binding, std::string_view name, std::span<const T> values) {
-    static_assert(kIsPortType<T>);
-    return copyPort(binding, name, true, dtypeOf<T>(), const_cast<T *>(values.data()),
+    return copyPort(binding, name, true, kPortDType<T>, const_cast<T *>(values.data()),
                     values.size());
   }
   template <typename T>
@@ -126,8 +198,7 @@ public:
   /// Reads a whole output of the binding's program, after run().
   template <typename T>
   Status getOutput(const Binding &binding, std::string_view name, std::span<T> values) {
-    static_assert(kIsPortType<T>);
-    return copyPort(binding, name, false, dtypeOf<T>(), values.data(), values.size());
+    return copyPort(binding, name, false, kPortDType<T>, values.data(), values.size());
   }
   template <typename T>
   Result<T> getScalar(const Binding &binding, std::string_view name) {
@@ -170,13 +241,6 @@ private:
   Executor(Plan plan, std::unique_ptr<Device> device, Communicator *communicator)
       : plan_(std::move(plan)), device_(std::move(device)), communicator_(communicator) {}
 
-  template <typename T>
-  static constexpr DType dtypeOf() {
-    return std::is_same_v<T, float>     ? DType::F32
-           : std::is_same_v<T, int32_t> ? DType::I32
-                                        : DType::BF16;
-  }
-
   using Clock = std::chrono::steady_clock;
 
   Status makeGroups();
@@ -190,9 +254,14 @@ private:
   Status prepare(const RepeatInstruction &repeat, const Binding &binding, Binding::Step &step);
   int64_t rowsReceivedAtOnce(std::span<const int64_t> values) const;
   void bindPorts(Binding &binding);
+  Status bindStreams(Binding &binding);
   std::byte *addressOf(const Buffer &buffer) const;
   kernels::Tensor tensorOf(const Buffer &buffer, std::span<const int64_t> values) const;
   void touch(const Binding::Reach &reach);
+  Status runDirectly(const Binding &binding);
+  Status record(const Binding &binding);
+  Status fork(const Binding &binding);
+  Status join(const Binding &binding);
   Status runSteps(const Binding &binding, size_t begin, size_t end, Clock::time_point &start);
   Status runRounds(const Binding &binding, size_t index, Clock::time_point &start);
   Status runStep(const Binding &binding, size_t index);
@@ -213,6 +282,7 @@ private:
   TrafficByKind traffic_ = {};
   int64_t overflowRounds_ = 0;
   Observer observer_;
+  bool allowsGraphs_ = true;
 };
 
 } // namespace switchyard

@@ -196,4 +196,9 @@ std::string_view nameOf(const Instruction &instruction) {
   return kNames[instruction.index()];
 }
 
+std::string instructionText(const Program &program, size_t index) {
+  return "program " + program.name + ", instruction " + std::to_string(index) + " (" +
+         std::string(nameOf(program.instructions[index])) + ")";
+}
+
 } // namespace switchyard

@@ -81,4 +81,7 @@ uint32_t streamOf(const Instruction &instruction);
 /// The kernel's or the collective's name, or "copy", "repeat", "record", "wait".
 std::string_view nameOf(const Instruction &instruction);
 
+/// "program micro_step, instruction 3 (linear)".
+std::string instructionText(const Program &program, size_t index);
+
 } // namespace switchyard

@@ -48,6 +48,24 @@ private:
   kernels::Launch launch_;
 };
 
+/// Nothing is ever on its way: all calls are done when they return.
+class CpuReadback final : public Readback {
+public:
+  explicit CpuReadback(uint64_t bytes) : bytes_(bytes) {}
+
+  Status begin(std::span<const Piece> pieces) override {
+    for (const Piece &piece : pieces)
+      if (piece.bytes > 0)
+        std::memcpy(bytes_.data() + piece.at, piece.from, piece.bytes);
+    return {};
+  }
+  Status wait() override { return {}; }
+  std::span<const std::byte> bytes() const override { return bytes_; }
+
+private:
+  std::vector<std::byte> bytes_;
+};
+
 class CpuDevice final : public Device {
 public:
   explicit CpuDevice(int threads) : pool_(threads), gemms_(threads), context_{&pool_, &gemms_} {}
@@ -76,12 +94,12 @@ public:
   Status copyOut(void *to, const void *from, uint64_t bytes) override {
     return copy(to, from, bytes);
   }
-  Status copy(void *to, const void *from, uint64_t bytes) override {
+  Status copy(void *to, const void *from, uint64_t bytes, uint32_t = 0) override {
     if (bytes > 0)
       std::memcpy(to, from, bytes);
     return {};
   }
-  Status fillZero(void *to, uint64_t bytes) override {
+  Status fillZero(void *to, uint64_t bytes, uint32_t) override {
     if (bytes > 0)
       std::memset(to, 0, bytes);
     return {};
@@ -90,7 +108,8 @@ public:
   Result<std::unique_ptr<PreparedLaunch>> prepare(const kernels::Signature &signature,
                                                   std::vector<kernels::Tensor> operands,
                                                   std::vector<kernels::AttributeValue> attributes,
-                                                  std::span<std::byte> workspace) override {
+                                                  std::span<std::byte> workspace,
+                                                  uint32_t) override {
     const cpu::Kernel *kernel = cpu::findKernel(signature.name);
     if (!kernel)
       return Status::failed("the CPU has no kernel '" + std::string(signature.name) + "'");
@@ -99,6 +118,10 @@ public:
     if (auto fault = launch->prepare())
       return Status::failed(*fault);
     return std::unique_ptr<PreparedLaunch>(std::move(launch));
+  }
+
+  Result<std::unique_ptr<Readback>> createReadback(uint64_t bytes) override {
+    return std::unique_ptr<Readback>(std::make_unique<CpuReadback>(bytes));
   }
 
   Status run(const PreparedLaunch &launch) override {

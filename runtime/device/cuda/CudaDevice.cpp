@@ -2,20 +2,14 @@
 
 #include "kernels/cuda/Gemm.h"
 #include "kernels/cuda/Kernels.h"
+#include "runtime/device/cuda/Staging.h"
 
-#include <algorithm>
-#include <cstring>
+#include <deque>
 
 namespace switchyard {
 namespace {
 
 namespace cuda = kernels::cuda;
-
-Status statusOf(cudaError_t error, const char *call) {
-  if (auto fault = cuda::faultOf(error, call))
-    return Status::failed(*fault);
-  return {};
-}
 
 class CudaLaunch final : public PreparedLaunch {
 public:
@@ -35,90 +29,23 @@ private:
   kernels::Launch launch_;
 };
 
-/// Pinned memory in two halves: one is filled or emptied while the other is on its way.
-class Staging {
+class CudaGraph final : public PreparedGraph {
 public:
-  static constexpr uint64_t kHalf = 8 << 20;
-
-  ~Staging() {
-    for (Half &half : halves_) {
-      if (half.event)
-        cudaEventDestroy(half.event);
-      if (half.data)
-        cudaFreeHost(half.data);
-    }
-  }
-
-  Status create() {
-    for (Half &half : halves_) {
-      SY_RETURN_IF_ERROR(statusOf(cudaMallocHost(&half.data, kHalf), "cudaMallocHost"));
-      SY_RETURN_IF_ERROR(statusOf(cudaEventCreateWithFlags(&half.event, cudaEventDisableTiming),
-                                  "cudaEventCreateWithFlags"));
-    }
-    return {};
-  }
-
-  /// Returns once `from` was read.
-  Status copyIn(void *to, const void *from, uint64_t bytes, cudaStream_t stream) {
-    for (uint64_t done = 0; done < bytes; done += kHalf) {
-      Half &half = takeHalf();
-      uint64_t piece = std::min(kHalf, bytes - done);
-      SY_RETURN_IF_ERROR(wait(half)); // for the copy that used it last
-      std::memcpy(half.data, static_cast<const std::byte *>(from) + done, piece);
-      SY_RETURN_IF_ERROR(statusOf(cudaMemcpyAsync(static_cast<std::byte *>(to) + done, half.data,
-                                                  piece, cudaMemcpyHostToDevice, stream),
-                                  "cudaMemcpyAsync to the device"));
-      SY_RETURN_IF_ERROR(statusOf(cudaEventRecord(half.event, stream), "cudaEventRecord"));
-    }
-    return {};
-  }
-
-  /// Returns once `to` was written.
-  Status copyOut(void *to, const void *from, uint64_t bytes, cudaStream_t stream) {
-    Half *last = nullptr; // the piece before, still on its way
-    for (uint64_t done = 0; done < bytes; done += kHalf) {
-      Half &half = takeHalf();
-      uint64_t piece = std::min(kHalf, bytes - done);
-      SY_RETURN_IF_ERROR(wait(half));
-      SY_RETURN_IF_ERROR(
-          statusOf(cudaMemcpyAsync(half.data, static_cast<const std::byte *>(from) + done, piece,
-                                   cudaMemcpyDeviceToHost, stream),
-                   "cudaMemcpyAsync from the device"));
-      SY_RETURN_IF_ERROR(statusOf(cudaEventRecord(half.event, stream), "cudaEventRecord"));
-      if (last)
-        SY_RETURN_IF_ERROR(empty(*last, static_cast<std::byte *>(to) + done - kHalf, kHalf));
-      last = &half;
-      if (done + piece == bytes)
-        return empty(half, static_cast<std::byte *>(to) + done, piece);
-    }
-    return {};
-  }
+  explicit CudaGraph(cudaGraphExec_t graph) : graph_(graph) {}
+  ~CudaGraph() override { cudaGraphExecDestroy(graph_); }
+  cudaGraphExec_t get() const { return graph_; }
 
 private:
-  struct Half {
-    void *data = nullptr;
-    cudaEvent_t event = nullptr;
-  };
-
-  Half &takeHalf() { return halves_[next_++ % 2]; }
-  static Status wait(const Half &half) {
-    return statusOf(cudaEventSynchronize(half.event), "cudaEventSynchronize");
-  }
-  static Status empty(const Half &half, std::byte *to, uint64_t bytes) {
-    SY_RETURN_IF_ERROR(wait(half));
-    std::memcpy(to, half.data, bytes);
-    return {};
-  }
-
-  Half halves_[2];
-  unsigned next_ = 0;
+  cudaGraphExec_t graph_;
 };
 
 class CudaDevice final : public Device {
 public:
   ~CudaDevice() override {
-    if (context_.stream)
-      cudaStreamDestroy(context_.stream);
+    for (cudaEvent_t event : events_)
+      cudaEventDestroy(event);
+    for (const cuda::Context &context : contexts_)
+      cudaStreamDestroy(context.stream);
   }
 
   Status create(int ordinal) {
@@ -131,15 +58,16 @@ public:
       return Status::usage("there is no GPU " + std::to_string(ordinal) + ": this process sees " +
                            std::to_string(devices) + " (CUDA_VISIBLE_DEVICES narrows them)");
     SY_RETURN_IF_ERROR(statusOf(cudaSetDevice(ordinal), "cudaSetDevice"));
-    SY_RETURN_IF_ERROR(statusOf(cudaStreamCreateWithFlags(&context_.stream, cudaStreamNonBlocking),
-                                "cudaStreamCreateWithFlags"));
+    SY_RETURN_IF_ERROR(reserve(1, 0));
     SY_RETURN_IF_ERROR(staging_.create());
-    context_.gemms = &gemms_;
+    SY_RETURN_IF_ERROR(uploads_.create());
     size_t free = 0, total = 0;
     SY_RETURN_IF_ERROR(statusOf(cudaMemGetInfo(&free, &total), "cudaMemGetInfo"));
     memoryBytes_ = free;
     return {};
   }
+
+  bool runsAhead() const override { return true; }
 
   /// What was free at the start, after this process's own context.
   uint64_t memoryBytes() const override { return memoryBytes_; }
@@ -156,59 +84,129 @@ public:
     }
     SY_RETURN_IF_ERROR(statusOf(error, "cudaMalloc"));
     DeviceMemory memory(*this, data, bytes);
-    SY_RETURN_IF_ERROR(fillZero(data, bytes));
+    SY_RETURN_IF_ERROR(fillZero(data, bytes, 0));
     return memory;
   }
 
   Status copyIn(void *to, const void *from, uint64_t bytes) override {
-    return staging_.copyIn(to, from, bytes, context_.stream);
+    if (bytes <= Uploads::kBlockBytes)
+      return uploads_.add(to, from, bytes, stream(0));
+    SY_RETURN_IF_ERROR(flush());
+    return staging_.copyIn(to, from, bytes, stream(0));
   }
   Status copyOut(void *to, const void *from, uint64_t bytes) override {
-    return staging_.copyOut(to, from, bytes, context_.stream);
+    SY_RETURN_IF_ERROR(flush());
+    return staging_.copyOut(to, from, bytes, stream(0));
   }
-  Status copy(void *to, const void *from, uint64_t bytes) override {
-    if (bytes == 0)
-      return {};
-    return statusOf(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, context_.stream),
+  Status copy(void *to, const void *from, uint64_t bytes, uint32_t onStream) override {
+    SY_RETURN_IF_ERROR(flush());
+    return statusOf(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream(onStream)),
                     "cudaMemcpyAsync on the device");
   }
-  Status fillZero(void *to, uint64_t bytes) override {
-    if (bytes == 0)
-      return {};
-    return statusOf(cudaMemsetAsync(to, 0, bytes, context_.stream), "cudaMemsetAsync");
+  Status fillZero(void *to, uint64_t bytes, uint32_t onStream) override {
+    SY_RETURN_IF_ERROR(flush());
+    return statusOf(cudaMemsetAsync(to, 0, bytes, stream(onStream)), "cudaMemsetAsync");
   }
+
+  Result<std::unique_ptr<Readback>> createReadback(uint64_t bytes) override {
+    auto readback = std::make_unique<CudaReadback>(stream(0));
+    SY_RETURN_IF_ERROR(readback->create(bytes));
+    return std::unique_ptr<Readback>(std::move(readback));
+  }
+
+  Status reserve(uint32_t streams, uint32_t events) override {
+    while (contexts_.size() < streams) {
+      cuda::Context context;
+      context.gemms = &gemms_;
+      SY_RETURN_IF_ERROR(statusOf(cudaStreamCreateWithFlags(&context.stream, cudaStreamNonBlocking),
+                                  "cudaStreamCreateWithFlags"));
+      contexts_.push_back(context);
+    }
+    while (events_.size() < events) {
+      cudaEvent_t event = nullptr;
+      SY_RETURN_IF_ERROR(statusOf(cudaEventCreateWithFlags(&event, cudaEventDisableTiming),
+                                  "cudaEventCreateWithFlags"));
+      events_.push_back(event);
+    }
+    return {};
+  }
+  Status record(uint32_t event, uint32_t onStream) override {
+    SY_RETURN_IF_ERROR(flush());
+    return statusOf(cudaEventRecord(events_[event], stream(onStream)), "cudaEventRecord");
+  }
+  Status wait(uint32_t event, uint32_t onStream) override {
+    return statusOf(cudaStreamWaitEvent(stream(onStream), events_[event]), "cudaStreamWaitEvent");
+  }
+  void *nativeStream(uint32_t number) override { return stream(number); }
 
   Result<std::unique_ptr<PreparedLaunch>> prepare(const kernels::Signature &signature,
                                                   std::vector<kernels::Tensor> operands,
                                                   std::vector<kernels::AttributeValue> attributes,
-                                                  std::span<std::byte> workspace) override {
+                                                  std::span<std::byte> workspace,
+                                                  uint32_t onStream) override {
     const cuda::Kernel *kernel = cuda::findKernel(signature.name);
     if (!kernel)
       return Status::failed("CUDA has no kernel '" + std::string(signature.name) + "'");
+    SY_RETURN_IF_ERROR(reserve(onStream + 1, 0));
     auto launch = std::make_unique<CudaLaunch>(*kernel, std::move(operands), std::move(attributes),
-                                               workspace, context_);
+                                               workspace, contexts_[onStream]);
     if (auto fault = launch->prepare())
       return Status::failed(*fault);
     return std::unique_ptr<PreparedLaunch>(std::move(launch));
   }
 
   Status run(const PreparedLaunch &launch) override {
+    SY_RETURN_IF_ERROR(flush());
     if (auto fault = static_cast<const CudaLaunch &>(launch).run())
       return Status::failed(*fault);
     return {};
   }
 
+  Result<std::unique_ptr<PreparedGraph>> capture(const std::function<Status()> &work) override {
+    SY_RETURN_IF_ERROR(flush());
+    // Other threads of the process may go on calling CUDA.
+    SY_RETURN_IF_ERROR(statusOf(cudaStreamBeginCapture(stream(0), cudaStreamCaptureModeThreadLocal),
+                                "cudaStreamBeginCapture"));
+    Status worked = work();
+    cudaGraph_t recorded = nullptr;
+    Status ended = statusOf(cudaStreamEndCapture(stream(0), &recorded), "cudaStreamEndCapture");
+    cudaGraphExec_t graph = nullptr;
+    Status made = worked.ok() ? ended : worked;
+    if (made.ok())
+      made = statusOf(cudaGraphInstantiate(&graph, recorded, 0), "cudaGraphInstantiate");
+    if (recorded)
+      cudaGraphDestroy(recorded);
+    SY_RETURN_IF_ERROR(made);
+    std::unique_ptr<PreparedGraph> prepared = std::make_unique<CudaGraph>(graph);
+    SY_RETURN_IF_ERROR(statusOf(cudaGraphUpload(graph, stream(0)), "cudaGraphUpload"));
+    return prepared;
+  }
+  Status run(const PreparedGraph &graph) override {
+    SY_RETURN_IF_ERROR(flush());
+    return statusOf(cudaGraphLaunch(static_cast<const CudaGraph &>(graph).get(), stream(0)),
+                    "cudaGraphLaunch");
+  }
+
   Status synchronize() override {
-    return statusOf(cudaStreamSynchronize(context_.stream), "cudaStreamSynchronize");
+    SY_RETURN_IF_ERROR(flush());
+    for (const cuda::Context &context : contexts_)
+      SY_RETURN_IF_ERROR(statusOf(cudaStreamSynchronize(context.stream), "cudaStreamSynchronize"));
+    return {};
   }
 
 private:
   // cudaFree waits for the device, so nothing enqueued still uses it.
   void release(void *data, uint64_t) override { (void)cudaFree(data); }
 
+  cudaStream_t stream(uint32_t number) const { return contexts_[number].stream; }
+  /// What was copied in so far comes before what is put on streams from now on.
+  Status flush() { return uploads_.isEmpty() ? Status() : uploads_.flush(stream(0)); }
+
   cuda::GemmCache gemms_;
-  cuda::Context context_;
+  std::deque<cuda::Context> contexts_; // by stream; launches point to them
+  std::vector<cudaEvent_t> events_;
   Staging staging_;
+  Uploads uploads_;
   uint64_t memoryBytes_ = 0;
 };
 

@@ -24,11 +24,37 @@ struct Record {
   std::vector<std::string> prepared; // "kernel(10x8, 12x8)"
   std::vector<std::string> executed;
   std::string failToPrepare, failToRun; // a kernel
+  bool hasGraphs = false;
+  std::vector<std::string> readBack; // "4+24": bytes of the pieces
   int released = 0;
 };
 
 struct RecordedLaunch final : PreparedLaunch {
   std::string kernel;
+};
+
+struct RecordedGraph final : PreparedGraph {
+  std::vector<std::string> work;
+};
+
+class RecordedReadback final : public Readback {
+public:
+  RecordedReadback(Record &record, uint64_t bytes) : record_(record), bytes_(bytes) {}
+  Status begin(std::span<const Piece> pieces) override {
+    std::string text;
+    for (const Piece &piece : pieces) {
+      text += (text.empty() ? "" : "+") + std::to_string(piece.bytes);
+      std::memcpy(bytes_.data() + piece.at, piece.from, piece.bytes);
+    }
+    record_.readBack.push_back(text);
+    return {};
+  }
+  Status wait() override { return {}; }
+  std::span<const std::byte> bytes() const override { return bytes_; }
+
+private:
+  Record &record_;
+  std::vector<std::byte> bytes_;
 };
 
 class RecordingDevice final : public Device {
@@ -49,18 +75,19 @@ public:
   Status copyOut(void *to, const void *from, uint64_t bytes) override {
     return copyBytes(to, from, bytes);
   }
-  Status copy(void *to, const void *from, uint64_t bytes) override {
+  Status copy(void *to, const void *from, uint64_t bytes, uint32_t) override {
     record_.executed.push_back("copy " + std::to_string(bytes));
     return copyBytes(to, from, bytes);
   }
-  Status fillZero(void *to, uint64_t bytes) override {
+  Status fillZero(void *to, uint64_t bytes, uint32_t) override {
     std::memset(to, 0, bytes);
     return {};
   }
   Result<std::unique_ptr<PreparedLaunch>> prepare(const kernels::Signature &signature,
                                                   std::vector<kernels::Tensor> operands,
                                                   std::vector<kernels::AttributeValue> attributes,
-                                                  std::span<std::byte> workspace) override {
+                                                  std::span<std::byte> workspace,
+                                                  uint32_t) override {
     if (signature.name == record_.failToPrepare)
       return Status::failed("the library wants more scratch");
     std::string text(signature.name);
@@ -86,6 +113,33 @@ public:
     return {};
   }
   Status synchronize() override { return {}; }
+  Result<std::unique_ptr<Readback>> createReadback(uint64_t bytes) override {
+    return std::unique_ptr<Readback>(std::make_unique<RecordedReadback>(record_, bytes));
+  }
+  Status record(uint32_t event, uint32_t stream) override {
+    record_.executed.push_back("record " + std::to_string(event) + " on " + std::to_string(stream));
+    return {};
+  }
+  Status wait(uint32_t event, uint32_t stream) override {
+    record_.executed.push_back("wait " + std::to_string(event) + " on " + std::to_string(stream));
+    return {};
+  }
+  Result<std::unique_ptr<PreparedGraph>> capture(const std::function<Status()> &work) override {
+    if (!record_.hasGraphs)
+      return std::unique_ptr<PreparedGraph>();
+    auto graph = std::make_unique<RecordedGraph>();
+    std::swap(graph->work, record_.executed);
+    Status status = work();
+    std::swap(graph->work, record_.executed);
+    SY_RETURN_IF_ERROR(status);
+    return std::unique_ptr<PreparedGraph>(std::move(graph));
+  }
+  Status run(const PreparedGraph &graph) override {
+    record_.executed.push_back("graph");
+    for (const std::string &work : static_cast<const RecordedGraph &>(graph).work)
+      record_.executed.push_back(work);
+    return {};
+  }
 
 private:
   static Status copyBytes(void *to, const void *from, uint64_t bytes) {
@@ -288,6 +342,97 @@ TEST(Executor, HighWaterIsThePeakAtTheBoundsAndBelowItOtherwise) {
   EXPECT_LT(none, half);
   EXPECT_GT(none, 0u);
   EXPECT_LT(reachedWith({kTokensBound, 5, 3}, {"evaluate"}), peak);
+}
+
+TEST(Executor, ReplaysWhatItRecordedInTheSecondRun) {
+  Record record;
+  record.hasGraphs = true;
+  auto executor = make(record);
+  auto binding = bound(*executor, "logits", {10, 2, 1});
+  const std::vector<std::string> work = {"embedding", "gather_rows", "linear", "copy 144"};
+  ASSERT_TRUE(executor->start(*binding).ok());
+  EXPECT_EQ(record.executed, work);
+  std::vector<std::string> replay = {"graph"};
+  replay.insert(replay.end(), work.begin(), work.end());
+  for (int i = 0; i < 2; ++i) {
+    record.executed.clear();
+    ASSERT_TRUE(executor->start(*binding).ok());
+    EXPECT_EQ(record.executed, replay) << i;
+  }
+  record.executed.clear();
+  ASSERT_TRUE(executor->start(*bound(*executor, "logits", {11, 2, 1})).ok()); // another binding
+  EXPECT_EQ(record.executed, work);
+  record.executed.clear();
+  executor->setObserver([](const Program &, size_t, std::chrono::nanoseconds) {});
+  ASSERT_TRUE(executor->start(*binding).ok());
+  EXPECT_EQ(record.executed, work);
+  executor->setObserver({});
+  executor->allowGraphs(false);
+  record.executed.clear();
+  ASSERT_TRUE(executor->start(*binding).ok());
+  EXPECT_EQ(record.executed, work);
+}
+
+TEST(Executor, ReplaysReachAsFarAsRuns) {
+  Record record;
+  record.hasGraphs = true;
+  auto executor = make(record);
+  auto small = bound(*executor, "evaluate", {10, 2, 1});
+  ASSERT_TRUE(executor->run(*small).ok());
+  uint64_t reached = executor->highWaterBytes();
+  auto large = bound(*executor, "evaluate", {20, 2, 1});
+  ASSERT_TRUE(executor->run(*small).ok());
+  EXPECT_EQ(executor->highWaterBytes(), reached);
+  ASSERT_TRUE(executor->run(*large).ok());
+  EXPECT_GT(executor->highWaterBytes(), reached);
+}
+
+TEST(Executor, AFaultInARecordNamesTheInstruction) {
+  Record record;
+  record.hasGraphs = true;
+  auto executor = make(record);
+  auto binding = bound(*executor, "logits", {10, 2, 1});
+  ASSERT_TRUE(executor->start(*binding).ok());
+  record.failToRun = "linear";
+  EXPECT_EQ(
+      executor->start(*binding).message(),
+      "recording program logits: program logits, instruction 2 (linear): the device has stopped");
+}
+
+TEST(Executor, StreamsStartAndEndWithStreamZero) {
+  Record record;
+  Plan plan = tinyPlan();
+  Program &logits = programOf(plan, "logits");
+  // embedding and gather_rows on stream 1, the rest behind them.
+  std::get<LaunchInstruction>(logits.instructions[0]).stream = 1;
+  std::get<LaunchInstruction>(logits.instructions[1]).stream = 1;
+  logits.instructions.insert(logits.instructions.begin() + 2, RecordInstruction{0, 1});
+  logits.instructions.insert(logits.instructions.begin() + 3, WaitInstruction{0, 0});
+  auto executor = make(record, std::move(plan));
+  ASSERT_TRUE(executor->run(*bound(*executor, "logits", {10, 2, 1})).ok());
+  EXPECT_THAT(record.executed, ElementsAre("record 1 on 0", "wait 1 on 1", "embedding",
+                                           "gather_rows", "record 0 on 1", "wait 0 on 0", "linear",
+                                           "copy 144", "record 2 on 1", "wait 2 on 0"));
+}
+
+TEST(Executor, OutputsAreReadBackAsTheyWere) {
+  Record record;
+  auto executor = make(record);
+  auto outputs = executor->createOutputs("evaluate");
+  ASSERT_TRUE(outputs.ok()) << outputs.status().message();
+  auto binding = bound(*executor, "evaluate", {10, 2, 1});
+  ASSERT_TRUE(executor->start(*binding).ok());
+  ASSERT_TRUE(executor->readBack(*binding, **outputs).ok());
+  ASSERT_TRUE((*outputs)->wait().ok());
+  ASSERT_EQ(record.readBack.size(), 1u);
+  EXPECT_TRUE((*outputs)->getScalar<float>("loss").ok());
+  std::vector<float> counts(static_cast<size_t>(binding->portElements("expert_counts")));
+  EXPECT_TRUE((*outputs)->get<float>("expert_counts", std::span<float>(counts)).ok());
+  EXPECT_EQ((*outputs)->getScalar<float>("labels").status().message(),
+            "program evaluate has no output 'labels'");
+  EXPECT_EQ((*outputs)->getScalar<int32_t>("loss").status().message(),
+            "program evaluate, output 'loss': got 1 values of i32; expected 1 of f32");
+  EXPECT_EQ(executor->createOutputs("train").status().message(), "the plan has no program train");
 }
 
 TEST(Executor, TellsAnObserverOfEachInstruction) {
