@@ -32,7 +32,7 @@ Session::Session(std::unique_ptr<Executor> executor, Agreement *agreement)
   const Training &training = plan().training;
   counts_.resize(training.numLayers * training.numExperts);
   stepCounts_.resize(counts_.size());
-  sums_.expertCounts.resize(counts_.size());
+  result_.sums.expertCounts.resize(counts_.size());
 }
 
 Result<std::unique_ptr<Session>> Session::create(Plan plan, const DeviceOptions &options,
@@ -123,39 +123,58 @@ Status Session::setBatch(const Binding &binding, bool forLoss) {
   return executor_->setInput<float>(binding, "aux_weights", batch_.auxWeights);
 }
 
-Result<const StepSums *> Session::runPasses(const char *program, const PassFiller &filler) {
+/// Runs what is set, and starts to read back its outputs as those of pass `pass`.
+Status Session::startPass(const Binding &binding, int64_t pass, Underway &underway) {
+  SY_RETURN_IF_ERROR(executor_->start(binding));
+  while (static_cast<int64_t>(underway.passes.size()) <= pass) {
+    SY_ASSIGN_OR_RETURN(std::unique_ptr<Outputs> outputs,
+                        executor_->createOutputs(binding.program().name));
+    underway.passes.push_back(std::move(outputs));
+  }
+  return executor_->readBack(binding, *underway.passes[pass]);
+}
+
+Status Session::startPasses(const char *program, const PassFiller &filler, Underway &underway) {
   SY_ASSIGN_OR_RETURN(std::shared_ptr<const Binding> binding, bindAt(program, filler.bucket()));
-  sums_.loss = sums_.auxLoss = 0;
-  std::ranges::fill(stepCounts_, 0.0F);
-  for (int64_t pass = 0; pass < filler.numPasses(); ++pass) {
+  underway.numPasses = filler.numPasses();
+  for (int64_t pass = 0; pass < underway.numPasses; ++pass) {
     filler.fill(agreement_->rank(), pass, batch_);
     SY_RETURN_IF_ERROR(setBatch(*binding, true));
-    SY_RETURN_IF_ERROR(executor_->run(*binding));
-    SY_ASSIGN_OR_RETURN(float loss, executor_->getScalar<float>(*binding, "loss"));
-    SY_ASSIGN_OR_RETURN(float auxLoss, executor_->getScalar<float>(*binding, "aux_loss"));
-    SY_RETURN_IF_ERROR(
-        executor_->getOutput<float>(*binding, "expert_counts", std::span<float>(counts_)));
-    sums_.loss += loss;
-    sums_.auxLoss += auxLoss;
+    SY_RETURN_IF_ERROR(startPass(*binding, pass, underway));
+  }
+  return {};
+}
+
+Result<const StepSums *> Session::finishPasses(Underway &underway) {
+  result_.sums.loss = result_.sums.auxLoss = 0;
+  std::ranges::fill(stepCounts_, 0.0F);
+  for (int64_t pass = 0; pass < underway.numPasses; ++pass) {
+    Outputs &outputs = *underway.passes[pass];
+    SY_RETURN_IF_ERROR(outputs.wait());
+    SY_ASSIGN_OR_RETURN(float loss, outputs.getScalar<float>("loss"));
+    SY_ASSIGN_OR_RETURN(float auxLoss, outputs.getScalar<float>("aux_loss"));
+    SY_RETURN_IF_ERROR(outputs.get<float>("expert_counts", std::span<float>(counts_)));
+    result_.sums.loss += loss;
+    result_.sums.auxLoss += auxLoss;
     for (size_t i = 0; i < counts_.size(); ++i)
       stepCounts_[i] += counts_[i];
   }
   SY_RETURN_IF_ERROR(sumOverRanks());
-  std::ranges::copy(stepCounts_, sums_.expertCounts.begin());
-  return &sums_;
+  std::ranges::copy(stepCounts_, result_.sums.expertCounts.begin());
+  return &result_.sums;
 }
 
 /// Losses are added as float64, as passes are. Of a loss over passes each rank has its share too.
 Status Session::sumOverRanks() {
   if (agreement_->size() == 1)
     return {};
-  const int64_t mine[] = {std::bit_cast<int64_t>(sums_.loss),
-                          std::bit_cast<int64_t>(sums_.auxLoss)};
+  const int64_t mine[] = {std::bit_cast<int64_t>(result_.sums.loss),
+                          std::bit_cast<int64_t>(result_.sums.auxLoss)};
   SY_ASSIGN_OR_RETURN(std::span<const int64_t> all, agreement_->gather(mine));
-  sums_.loss = sums_.auxLoss = 0;
+  result_.sums.loss = result_.sums.auxLoss = 0;
   for (size_t i = 0; i < all.size(); i += 2) {
-    sums_.loss += std::bit_cast<double>(all[i]);
-    sums_.auxLoss += std::bit_cast<double>(all[i + 1]);
+    result_.sums.loss += std::bit_cast<double>(all[i]);
+    result_.sums.auxLoss += std::bit_cast<double>(all[i + 1]);
   }
   return agreement_->communicator()->world().allReduce(
       {"between programs"}, Reduction::Sum,
@@ -164,16 +183,20 @@ Status Session::sumOverRanks() {
 }
 
 Result<const StepSums *> Session::accumulate(const PassFiller &filler) {
+  if (isFused())
+    return Status::invalidInput("the plan's step is the program train_step, which keeps no "
+                                "gradients; compile it with --step-program split to read them");
   SY_RETURN_IF_ERROR(executor_->zeroGradients());
-  return runPasses("micro_step", filler);
+  SY_RETURN_IF_ERROR(startPasses("micro_step", filler, gradients_));
+  return finishPasses(gradients_);
 }
 
 Result<const StepSums *> Session::evaluate(const PassFiller &filler) {
-  return runPasses("evaluate", filler);
+  SY_RETURN_IF_ERROR(startPasses("evaluate", filler, evaluation_));
+  return finishPasses(evaluation_);
 }
 
-Result<UpdateResult> Session::update(const UpdateScalars &scalars) {
-  SY_ASSIGN_OR_RETURN(std::shared_ptr<const Binding> binding, bindAt("optimizer_step", 0));
+Status Session::setScalars(const Binding &binding, const UpdateScalars &scalars) {
   const std::pair<const char *, double> inputs[] = {{"learning_rate", scalars.learningRate},
                                                     {"beta1", scalars.beta1},
                                                     {"beta2", scalars.beta2},
@@ -182,11 +205,81 @@ Result<UpdateResult> Session::update(const UpdateScalars &scalars) {
                                                     {"max_grad_norm", scalars.maxGradNorm},
                                                     {"step", static_cast<double>(scalars.step)}};
   for (const auto &[port, value] : inputs)
-    SY_RETURN_IF_ERROR(executor_->setScalar<float>(*binding, port, static_cast<float>(value)));
-  SY_RETURN_IF_ERROR(executor_->run(*binding));
-  SY_ASSIGN_OR_RETURN(float gradNorm, executor_->getScalar<float>(*binding, "grad_norm"));
-  SY_ASSIGN_OR_RETURN(int32_t applied, executor_->getScalar<int32_t>(*binding, "apply"));
-  return UpdateResult{gradNorm, applied != 0};
+    SY_RETURN_IF_ERROR(executor_->setScalar<float>(binding, port, static_cast<float>(value)));
+  return {};
+}
+
+Status Session::startUpdate(const UpdateScalars &scalars, Underway &underway) {
+  SY_ASSIGN_OR_RETURN(std::shared_ptr<const Binding> binding, bindAt("optimizer_step", 0));
+  SY_RETURN_IF_ERROR(setScalars(*binding, scalars));
+  SY_RETURN_IF_ERROR(executor_->start(*binding));
+  if (!underway.update) {
+    SY_ASSIGN_OR_RETURN(underway.update, executor_->createOutputs("optimizer_step"));
+  }
+  return executor_->readBack(*binding, *underway.update);
+}
+
+Status Session::finishUpdate(Outputs &outputs) {
+  SY_RETURN_IF_ERROR(outputs.wait());
+  SY_ASSIGN_OR_RETURN(float gradNorm, outputs.getScalar<float>("grad_norm"));
+  SY_ASSIGN_OR_RETURN(int32_t applied, outputs.getScalar<int32_t>("apply"));
+  result_.update = {gradNorm, applied != 0};
+  return {};
+}
+
+Result<UpdateResult> Session::update(const UpdateScalars &scalars) {
+  SY_RETURN_IF_ERROR(startUpdate(scalars, gradients_));
+  SY_RETURN_IF_ERROR(finishUpdate(*gradients_.update));
+  return result_.update;
+}
+
+Status Session::startFused(const PassFiller &filler, const UpdateScalars &scalars,
+                           Underway &underway) {
+  if (filler.numPasses() != 1)
+    return Status::failed("the step has " + std::to_string(filler.numPasses()) +
+                          " passes, but the plan's train_step is for one; compile it with "
+                          "--step-program split, or for more tokens (--coalesce)");
+  SY_ASSIGN_OR_RETURN(std::shared_ptr<const Binding> binding,
+                      bindAt("train_step", filler.bucket()));
+  filler.fill(agreement_->rank(), 0, batch_);
+  SY_RETURN_IF_ERROR(setBatch(*binding, true));
+  SY_RETURN_IF_ERROR(setScalars(*binding, scalars));
+  underway.numPasses = 1;
+  return startPass(*binding, 0, underway);
+}
+
+Status Session::startStep(const PassFiller &filler, const UpdateScalars &scalars) {
+  if (numSteps_ == kMaxUnderway)
+    return Status::failed(std::to_string(kMaxUnderway) +
+                          " steps are under way already; finish one first");
+  if (numSteps_ == 0)
+    firstStep_ = 0;
+  Underway &underway = steps_[(firstStep_ + numSteps_) % kMaxUnderway];
+  if (isFused()) {
+    SY_RETURN_IF_ERROR(startFused(filler, scalars, underway));
+  } else {
+    SY_RETURN_IF_ERROR(executor_->zeroGradients());
+    SY_RETURN_IF_ERROR(startPasses("micro_step", filler, underway));
+    SY_RETURN_IF_ERROR(startUpdate(scalars, underway));
+  }
+  ++numSteps_;
+  return {};
+}
+
+Result<const StepResult *> Session::finishStep() {
+  if (numSteps_ == 0)
+    return Status::failed("no step is under way; start one first");
+  Underway &underway = steps_[firstStep_];
+  firstStep_ = (firstStep_ + 1) % kMaxUnderway;
+  --numSteps_;
+  SY_RETURN_IF_ERROR(finishPasses(underway).status());
+  SY_RETURN_IF_ERROR(finishUpdate(isFused() ? *underway.passes[0] : *underway.update));
+  return &result_;
+}
+
+Result<const StepResult *> Session::step(const PassFiller &filler, const UpdateScalars &scalars) {
+  SY_RETURN_IF_ERROR(startStep(filler, scalars));
+  return finishStep();
 }
 
 Status Session::logits(const PassFiller &filler, int64_t pass, int64_t begin, int64_t rows,

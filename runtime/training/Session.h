@@ -1,7 +1,15 @@
 // A plan that is ready to train: its executor, and the schedule of a step over its programs.
 //
-// A step is accumulate() over all passes of a step's batches, then update(). evaluate() and
-// logits() run the same batches forward. States are filled by Weights.h.
+// A step is one program of the plan, train_step, where a pass holds all of it; else micro_step over
+// all passes of its batches, then optimizer_step. step() serves both. accumulate() and update() are
+// the halves of a step that has them. evaluate() and logits() run the same batches forward. States
+// are filled by Weights.h.
+//
+// Where the device runs ahead, one step may be started while another is under way:
+//
+//   startStep(1); startStep(2); finishStep(); startStep(3); finishStep(); ...
+//
+// The host then waits in finishStep() only, for the step that was started first.
 //
 // With many ranks each has a session, and all of them call the same, with the same batches: a rank
 // takes its share of them. What comes back is over all ranks, the same on each.
@@ -45,6 +53,11 @@ struct UpdateResult {
   bool applied = false; // false: the norm was not finite and nothing was changed
 };
 
+struct StepResult {
+  StepSums sums;
+  UpdateResult update;
+};
+
 class Session {
 public:
   /// On the device that the plan is for. `agreement` is of the plan's ranks and outlives the
@@ -71,8 +84,22 @@ public:
   /// A filler of passes for this plan's bounds and ranks.
   Result<PassFiller> createFiller(LossNormalization normalization) const;
 
-  /// Zeroes the gradients and adds those of every pass that `filler` has dealt. Allocates nothing
-  /// once it has seen the bucket.
+  /// Whether a step is one program: then there are no gradients between programs to be read.
+  bool isFused() const { return plan().findProgram("train_step") != nullptr; }
+
+  /// A step on the passes that `filler` has dealt. The result is valid until the next one.
+  /// Allocates nothing once it has seen the bucket. Failed: a fused step has more than one pass.
+  Result<const StepResult *> step(const PassFiller &filler, const UpdateScalars &scalars);
+
+  /// Puts a step on the device. What `filler` refers to is free again. Failed: kMaxUnderway steps
+  /// are under way.
+  Status startStep(const PassFiller &filler, const UpdateScalars &scalars);
+  /// Waits for the step that was started first, of those under way.
+  Result<const StepResult *> finishStep();
+  static constexpr size_t kMaxUnderway = 2;
+
+  /// Zeroes the gradients and adds those of every pass that `filler` has dealt. Not of a fused
+  /// plan.
   Result<const StepSums *> accumulate(const PassFiller &filler);
 
   /// The same sums without gradients.
@@ -95,7 +122,20 @@ private:
   Status loadState(const Checkpoint &checkpoint, size_t index);
   Result<std::shared_ptr<const Binding>> bindAt(const char *program, int64_t bucket);
   Status setBatch(const Binding &binding, bool forLoss);
-  Result<const StepSums *> runPasses(const char *program, const PassFiller &filler);
+  Status setScalars(const Binding &binding, const UpdateScalars &scalars);
+
+  /// A step, or a part of one, whose outputs are on their way. Its memory is used again.
+  struct Underway {
+    std::vector<std::unique_ptr<Outputs>> passes;
+    std::unique_ptr<Outputs> update; // of optimizer_step
+    int64_t numPasses = 0;
+  };
+  Status startPass(const Binding &binding, int64_t pass, Underway &underway);
+  Status startPasses(const char *program, const PassFiller &filler, Underway &underway);
+  Status startUpdate(const UpdateScalars &scalars, Underway &underway);
+  Status startFused(const PassFiller &filler, const UpdateScalars &scalars, Underway &underway);
+  Result<const StepSums *> finishPasses(Underway &underway);
+  Status finishUpdate(Outputs &outputs);
   Status sumOverRanks();
 
   std::unique_ptr<Executor> executor_;
@@ -104,7 +144,11 @@ private:
   uint64_t bytesRead_ = 0;
   std::vector<int64_t> symbolValues_; // of the latest binding, in the plan's order
   PassBatch batch_;
-  StepSums sums_;
+  Underway steps_[kMaxUnderway];
+  size_t firstStep_ = 0; // of those under way
+  size_t numSteps_ = 0;
+  Underway gradients_, evaluation_;
+  StepResult result_;
   std::vector<float> counts_;
   std::vector<float> stepCounts_; // on this rank, then over all; whole numbers up to 2^24 are exact
 };

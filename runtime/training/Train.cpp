@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <deque>
 
 namespace switchyard {
 
@@ -45,9 +46,24 @@ public:
   Status run(const std::atomic<bool> &stop);
 
 private:
-  Status step();
+  using Clock = std::chrono::steady_clock;
+
+  /// What is known of a step when it is started.
+  struct Started {
+    double epoch = 0;
+    double learningRate = 0;
+    int64_t tokens = 0;
+    int64_t sentBytes = 0; // by its programs
+    int64_t overflowRounds = 0;
+    Clock::time_point time;
+  };
+
+  Status start();
+  Status finish();
+  UpdateScalars scalarsOf(int64_t step) const;
   Result<bool> isStopped(const std::atomic<bool> &stop);
-  Result<StepMetrics> compute();
+  Status checkFinite(const StepResult &result);
+  Status addMemoryAndTraffic(const Started &started, StepMetrics &metrics);
   Status report(const StepMetrics &metrics);
   Status save();
 
@@ -62,69 +78,92 @@ private:
   int64_t totalSteps_;
   Progress progress_;
   StepBatches batches_;
-  int64_t done_ = 0;  // updates
-  int64_t saved_ = 0; // the update that the last checkpoint holds
+  std::deque<Started> underway_;
+  Clock::time_point finished_; // when the latest step was
+  int64_t started_ = 0;        // updates
+  int64_t done_ = 0;           // of them, reported
+  int64_t saved_ = 0;          // the update that the last checkpoint holds
 };
 
-/// One update; `step_time` and what follows from it are left out. What makes it fail, all ranks see
-/// alike, unless a program fails.
-Result<StepMetrics> Trainer::compute() {
-  Agreement &agreement = session_.agreement();
-  sampler_.next(batches_);
-  SY_RETURN_IF_ERROR(agreement.agree(filler_.setStep(batches_)));
-  SY_ASSIGN_OR_RETURN(const StepSums *sums, session_.accumulate(filler_));
-  auto notFinite = [&](const char *what) {
-    return agreement.agree(Status::failed(
-        fmt::format("step {}: the {} is not finite, so nothing was updated; lower the learning "
-                    "rate or look at the data of this step",
-                    done_ + 1, what)));
-  };
-  if (!std::isfinite(sums->loss))
-    return notFinite("loss");
+UpdateScalars Trainer::scalarsOf(int64_t step) const {
   UpdateScalars scalars;
-  scalars.learningRate = schedule_.rate(done_);
+  scalars.learningRate = schedule_.rate(step);
   scalars.beta1 = arguments_.adamBeta1;
   scalars.beta2 = arguments_.adamBeta2;
   scalars.epsilon = arguments_.adamEpsilon;
   scalars.weightDecay = arguments_.weightDecay;
   scalars.maxGradNorm = arguments_.maxGradNorm;
-  scalars.step = done_ + 1;
-  SY_ASSIGN_OR_RETURN(UpdateResult update, session_.update(scalars));
-  if (!update.applied)
-    return notFinite("gradient norm");
-  ++done_;
-
-  StepMetrics metrics;
-  metrics.step = done_;
-  metrics.epoch = sampler_.epochs();
-  metrics.loss = sums->loss;
-  metrics.gradNorm = update.gradNorm;
-  metrics.learningRate = scalars.learningRate;
-  metrics.auxLoss = sums->auxLoss;
-  metrics.expertLoadMaxOverMean = sums->expertLoadMaxOverMean(session_.plan().training.numExperts);
-  return metrics;
+  scalars.step = step + 1;
+  return scalars;
 }
 
-/// An update and its line in the metrics, where the rank counts that needs most memory, and the one
-/// that sends most.
-Status Trainer::step() {
-  auto start = std::chrono::steady_clock::now();
+/// Deals the next batch and puts its step on the device.
+Status Trainer::start() {
+  Started started;
+  started.time = Clock::now();
   const Executor &executor = session_.executor();
   auto sentBefore = static_cast<int64_t>(sentBytes(executor.traffic()));
   int64_t roundsBefore = executor.overflowRounds();
-  SY_ASSIGN_OR_RETURN(StepMetrics metrics, compute());
-  const int64_t mine[] = {static_cast<int64_t>(executor.highWaterBytes()),
-                          static_cast<int64_t>(sentBytes(executor.traffic())) - sentBefore,
-                          executor.overflowRounds() - roundsBefore};
+  sampler_.next(batches_);
+  SY_RETURN_IF_ERROR(session_.agreement().agree(filler_.setStep(batches_)));
+  const UpdateScalars scalars = scalarsOf(started_);
+  SY_RETURN_IF_ERROR(session_.startStep(filler_, scalars));
+  started.epoch = sampler_.epochs();
+  started.learningRate = scalars.learningRate;
+  started.tokens = filler_.numTokens();
+  started.sentBytes = static_cast<int64_t>(sentBytes(executor.traffic())) - sentBefore;
+  started.overflowRounds = executor.overflowRounds() - roundsBefore;
+  underway_.push_back(started);
+  ++started_;
+  return {};
+}
+
+/// What makes it fail, all ranks see alike.
+Status Trainer::checkFinite(const StepResult &result) {
+  const bool isLoss = !std::isfinite(result.sums.loss);
+  if (!isLoss && result.update.applied)
+    return {};
+  return session_.agreement().agree(Status::failed(fmt::format(
+      "step {}: the {} is not finite{}; lower the learning rate or look at the data of this step",
+      done_ + 1, isLoss ? "loss" : "gradient norm",
+      result.update.applied ? "" : ", so nothing was updated")));
+}
+
+/// Of the rank that needs most memory, and of the one that sends most.
+Status Trainer::addMemoryAndTraffic(const Started &started, StepMetrics &metrics) {
+  const int64_t mine[] = {static_cast<int64_t>(session_.executor().highWaterBytes()),
+                          started.sentBytes, started.overflowRounds};
   SY_ASSIGN_OR_RETURN(std::span<const int64_t> all, session_.agreement().gather(mine));
   for (size_t i = 0; i < all.size(); i += std::size(mine)) {
     metrics.peakMemoryBytes = std::max(metrics.peakMemoryBytes, static_cast<uint64_t>(all[i]));
     metrics.sentBytes = std::max(metrics.sentBytes, static_cast<uint64_t>(all[i + 1]));
     metrics.overflowRounds = std::max(metrics.overflowRounds, all[i + 2]);
   }
-  metrics.stepTime =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  metrics.trainTokensPerSecond = static_cast<double>(filler_.numTokens()) / metrics.stepTime;
+  return {};
+}
+
+/// Waits for the step that was started first, and writes its line in the metrics. Its time is from
+/// when it was started, or from the end of the step before, whichever was later.
+Status Trainer::finish() {
+  const Started started = underway_.front();
+  underway_.pop_front();
+  SY_ASSIGN_OR_RETURN(const StepResult *result, session_.finishStep());
+  SY_RETURN_IF_ERROR(checkFinite(*result));
+  ++done_;
+  StepMetrics metrics;
+  metrics.step = done_;
+  metrics.epoch = started.epoch;
+  metrics.loss = result->sums.loss;
+  metrics.gradNorm = result->update.gradNorm;
+  metrics.learningRate = started.learningRate;
+  metrics.auxLoss = result->sums.auxLoss;
+  metrics.expertLoadMaxOverMean =
+      result->sums.expertLoadMaxOverMean(session_.plan().training.numExperts);
+  SY_RETURN_IF_ERROR(addMemoryAndTraffic(started, metrics));
+  const Clock::time_point now = Clock::now();
+  metrics.stepTime = std::chrono::duration<double>(now - std::max(started.time, finished_)).count();
+  finished_ = now;
+  metrics.trainTokensPerSecond = static_cast<double>(started.tokens) / metrics.stepTime;
   return session_.agreement().agree(session_.isLeader() ? report(metrics) : Status());
 }
 
@@ -162,17 +201,26 @@ Status Trainer::run(const std::atomic<bool> &stop) {
   };
   SY_RETURN_IF_ERROR(session_.agreement().agree(session_.isLeader() ? openMetrics() : Status()));
   bool stopped = false;
-  while (done_ < totalSteps_) {
+  auto check = [&](Status status) {
+    if (!status.ok())
+      progress_.clear();
+    return status;
+  };
+  while (started_ < totalSteps_) {
     SY_ASSIGN_OR_RETURN(stopped, isStopped(stop));
     if (stopped)
       break;
-    if (Status status = step(); !status.ok()) {
-      progress_.clear();
-      return status;
-    }
-    if (done_ % arguments_.saveSteps == 0)
+    SY_RETURN_IF_ERROR(check(start()));
+    const bool isSaved = started_ % arguments_.saveSteps == 0;
+    const bool runsAhead =
+        session_.executor().device().runsAhead() && !isSaved && started_ < totalSteps_;
+    while (done_ + (runsAhead ? 1 : 0) < started_)
+      SY_RETURN_IF_ERROR(check(finish()));
+    if (isSaved)
       SY_RETURN_IF_ERROR(save());
   }
+  while (done_ < started_)
+    SY_RETURN_IF_ERROR(check(finish()));
   progress_.finish();
   if (stopped && done_ == 0)
     return session_.agreement().agree(

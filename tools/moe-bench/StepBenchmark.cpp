@@ -13,6 +13,7 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <deque>
 #include <random>
 
 namespace switchyard::bench {
@@ -64,43 +65,64 @@ Dataset randomRecords(std::span<const int64_t> lengths, int64_t vocabSize, int64
   return dataset;
 }
 
-/// Steps of one session, one after the other.
+/// Steps of one session, one after the other; on a device that runs ahead the next one is started
+/// before the one at hand is done, as in training.
 class Stepper {
 public:
   Stepper(Session &session, Sampler sampler, PassFiller filler)
       : session_(session), sampler_(std::move(sampler)), filler_(std::move(filler)),
         modelFlops_(session.plan()) {}
 
-  /// The next step, from dealing its batch to its update.
+  /// The next step, from dealing its batch to its update, or from the end of the step before where
+  /// that is later.
   Result<Run> step() {
-    using Clock = std::chrono::steady_clock;
-    const Clock::time_point begin = Clock::now();
-    sampler_.next(batches_);
-    SY_RETURN_IF_ERROR(filler_.setStep(batches_));
-    SY_ASSIGN_OR_RETURN(const StepSums *sums, session_.accumulate(filler_));
-    loss_ = sums->loss;
-    scalars_.step += 1;
-    SY_ASSIGN_OR_RETURN(UpdateResult update, session_.update(scalars_));
-    Run run;
-    run.milliseconds = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
-    if (!update.applied || !std::isfinite(loss_))
-      return Status::failed("step " + std::to_string(scalars_.step) +
+    if (underway_.empty())
+      SY_RETURN_IF_ERROR(start());
+    if (session_.executor().device().runsAhead())
+      SY_RETURN_IF_ERROR(start());
+    SY_ASSIGN_OR_RETURN(const StepResult *result, session_.finishStep());
+    const Clock::time_point now = Clock::now();
+    auto [begin, run] = underway_.front();
+    underway_.pop_front();
+    run.milliseconds =
+        std::chrono::duration<double, std::milli>(now - std::max(begin, finished_)).count();
+    finished_ = now;
+    loss_ = result->sums.loss;
+    ++done_;
+    if (!result->update.applied || !std::isfinite(loss_))
+      return Status::failed("step " + std::to_string(done_) +
                             ": the loss or the gradient norm is not finite, so its time is that of "
                             "no training step");
-    run.tokens = static_cast<double>(filler_.numTokens());
-    for (const SegmentView &segment : batches_.segments)
-      run.flops += modelFlops_.ofSegment(segment.numTokens());
     return run;
   }
   double loss() const { return loss_; }
 
 private:
+  using Clock = std::chrono::steady_clock;
+
+  Status start() {
+    const Clock::time_point begin = Clock::now();
+    sampler_.next(batches_);
+    SY_RETURN_IF_ERROR(filler_.setStep(batches_));
+    scalars_.step += 1;
+    SY_RETURN_IF_ERROR(session_.startStep(filler_, scalars_));
+    Run run;
+    run.tokens = static_cast<double>(filler_.numTokens());
+    for (const SegmentView &segment : batches_.segments)
+      run.flops += modelFlops_.ofSegment(segment.numTokens());
+    underway_.emplace_back(begin, run);
+    return {};
+  }
+
   Session &session_;
   Sampler sampler_;
   PassFiller filler_;
   ModelFlops modelFlops_;
   StepBatches batches_;
   UpdateScalars scalars_{.learningRate = 5e-5, .weightDecay = 0.01, .maxGradNorm = 1, .step = 0};
+  std::deque<std::pair<Clock::time_point, Run>> underway_;
+  Clock::time_point finished_;
+  int64_t done_ = 0;
   double loss_ = 0;
 };
 

@@ -46,21 +46,20 @@ PassFiller fillerFor(const Session &session) {
 constexpr UpdateScalars kScalars{.learningRate = 1e-3, .weightDecay = 0.01, .maxGradNorm = 1};
 
 /// What a step gives, without text that would be allocated.
-struct StepResult {
+struct StepNumbers {
   bool good = false;
   double loss = 0;
   double gradNorm = 0;
 };
 
-StepResult runStep(Session &session, PassFiller &filler, const StepBatches &step) {
-  StepResult result;
+StepNumbers runStep(Session &session, PassFiller &filler, const StepBatches &step) {
+  StepNumbers result;
   if (!filler.setStep(step).ok())
     return result;
-  Result<const StepSums *> sums = session.accumulate(filler);
-  if (!sums.ok())
+  Result<const StepResult *> done = session.step(filler, kScalars);
+  if (!done.ok())
     return result;
-  Result<UpdateResult> update = session.update(kScalars);
-  return {update.ok() && update->applied, (*sums)->loss, update.ok() ? update->gradNorm : 0};
+  return {(*done)->update.applied, (*done)->sums.loss, (*done)->update.gradNorm};
 }
 
 std::vector<std::byte> bytesOfState(Session &session, size_t index) {
@@ -168,7 +167,7 @@ TEST_P(SessionTest, GivesTheSameBitsForAnyNumberOfThreads) {
   RandomStep batches({300, 211, 300});
   auto first = opened(plan), again = opened(plan), single = opened(plan, "examples/tiny", 1);
   for (int step = 0; step < 3; ++step) {
-    std::vector<StepResult> results;
+    std::vector<StepNumbers> results;
     for (Session *session : {first.get(), again.get(), single.get()}) {
       PassFiller filler = fillerFor(*session);
       results.push_back(runStep(*session, filler, batches.step));
@@ -215,6 +214,37 @@ TEST(Session, GivesTheSameGradientsHoweverPassesAreFilled) {
     EXPECT_GT(norm, 0) << state.name;
     EXPECT_LE(std::sqrt(difference / norm), 1e-5) << state.name;
   }
+}
+
+TEST(Session, StepsUnderWayAreFinishedInTheirOrder) {
+  std::string flags = "--precision f32 --gradient-accumulation-steps 3 --max-seq-length 40 ";
+  auto ahead = openedTiny(flags), alone = openedTiny(flags + "--coalesce 1");
+  PassFiller filler = fillerFor(*ahead);
+  EXPECT_EQ(ahead->finishStep().status().message(), "no step is under way; start one first");
+  RandomStep batches[] = {RandomStep({40, 33, 2}), RandomStep({5, 6, 7}), RandomStep({40, 1, 40})};
+  std::vector<double> losses, expected;
+  auto finish = [&] {
+    Result<const StepResult *> result = ahead->finishStep();
+    ASSERT_TRUE(result.ok()) << result.status().message();
+    losses.push_back((*result)->sums.loss);
+  };
+  for (const RandomStep &batch : batches) {
+    ASSERT_TRUE(filler.setStep(batch.step).ok());
+    ASSERT_TRUE(ahead->startStep(filler, kScalars).ok());
+    if (&batch != &batches[0])
+      finish();
+  }
+  ASSERT_TRUE(ahead->startStep(filler, kScalars).ok());
+  EXPECT_EQ(ahead->startStep(filler, kScalars).message(),
+            "2 steps are under way already; finish one first");
+  finish();
+  PassFiller each = fillerFor(*alone);
+  for (const RandomStep &batch : batches)
+    expected.push_back(runStep(*alone, each, batch.step).loss);
+  ASSERT_EQ(losses.size(), 3u);
+  for (size_t i = 0; i < 3; ++i)
+    EXPECT_NEAR(losses[i], expected[i], 1e-5 * expected[i]) << i;
+  EXPECT_GT(std::abs(losses[0] - losses[1]), 1e-4);
 }
 
 TEST(Session, AStepWithoutLabelsHasNoCrossEntropy) {
