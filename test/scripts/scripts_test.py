@@ -17,7 +17,7 @@ def run(script, *arguments, path=None, environment=None):
 
 class Scripts(unittest.TestCase):
     def test_unknown_options_are_refused(self):
-        for script in ["setup", "test", "format", "tidy", "docs", "quickstart"]:
+        for script in ["setup", "test", "format", "tidy", "docs", "quickstart", "gpu"]:
             with self.subTest(script=script):
                 status, output, error = run(script, "--no-such-option")
                 self.assertEqual((status, output), (2, ""))
@@ -28,7 +28,7 @@ class Scripts(unittest.TestCase):
         self.assertIn("tidy: --since needs a commit", run("tidy", "--since")[2])
 
     def test_help(self):
-        for script in ["setup", "test", "format", "tidy", "docs", "quickstart"]:
+        for script in ["setup", "test", "format", "tidy", "docs", "quickstart", "gpu"]:
             with self.subTest(script=script):
                 status, output, _ = run(script, "--help")
                 self.assertEqual(status, 0)

@@ -1,20 +1,10 @@
 #include "tools/moe-bench/MoeLayer.h"
 
-#include "tools/moe-bench/RandomValues.h"
-
-#include <algorithm>
 #include <charconv>
 
 namespace switchyard::bench {
 
 using kernels::DType;
-
-namespace {
-
-/// Bytes of random numbers that pass through host memory at once.
-constexpr uint64_t kStagingBytes = uint64_t{64} << 20;
-
-} // namespace
 
 Result<LayerShape> parseLayerShape(const std::string &text) {
   LayerShape shape;
@@ -41,43 +31,18 @@ Result<LayerShape> parseLayerShape(const std::string &text) {
 Result<std::unique_ptr<MoeLayer>> MoeLayer::create(Device &device, const kernels::Target &target,
                                                    const LayerShape &shape, DType dtype) {
   std::unique_ptr<MoeLayer> layer(new MoeLayer(device, target));
-  SY_RETURN_IF_ERROR(layer->allocateAll(shape, dtype));
+  SY_RETURN_IF_ERROR(layer->allocate(shape, dtype));
   SY_RETURN_IF_ERROR(layer->prepareForward(shape));
   SY_RETURN_IF_ERROR(layer->prepareBackward(shape));
   for (const char *name : {"x", "dy"})
-    SY_RETURN_IF_ERROR(layer->fill(name, 0.2F));
+    SY_RETURN_IF_ERROR(layer->tensors_.fill(name, 0.2F));
   for (const char *name : {"router", "gate_up", "down"})
-    SY_RETURN_IF_ERROR(layer->fill(name, 0.02F));
+    SY_RETURN_IF_ERROR(layer->tensors_.fill(name, 0.02F));
   SY_RETURN_IF_ERROR(device.synchronize());
   return layer;
 }
 
-Status MoeLayer::allocate(const std::string &name, DType dtype, std::vector<int64_t> dims) {
-  kernels::Tensor &tensor = tensors_[name];
-  tensor.dtype = dtype;
-  tensor.rank = static_cast<int>(dims.size());
-  std::ranges::copy(dims, tensor.dims);
-  SY_ASSIGN_OR_RETURN(DeviceMemory memory, device_.allocate(tensor.bytes()));
-  tensor.data = memory.data();
-  memory_.push_back(std::move(memory));
-  return {};
-}
-
-Status MoeLayer::fill(const std::string &name, float deviation) {
-  const kernels::Tensor &tensor = tensors_.at(name);
-  const auto bytes = static_cast<uint64_t>(tensor.bytes());
-  const uint64_t seed = randomBits(std::hash<std::string>()(name));
-  std::vector<std::byte> staging;
-  for (uint64_t at = 0; at < bytes; at += kStagingBytes) {
-    staging.resize(std::min(kStagingBytes, bytes - at));
-    fillUniform(seed, static_cast<int64_t>(at) / kernels::byteSize(tensor.dtype), deviation,
-                tensor.dtype, staging);
-    SY_RETURN_IF_ERROR(device_.copyIn(tensor.as<std::byte>() + at, staging.data(), staging.size()));
-  }
-  return {};
-}
-
-Status MoeLayer::allocateAll(const LayerShape &shape, DType dtype) {
+Status MoeLayer::allocate(const LayerShape &shape, DType dtype) {
   const auto [tokens, width, ffn, experts, k] = shape;
   const int64_t rows = tokens * k;
   struct Declaration {
@@ -118,9 +83,9 @@ Status MoeLayer::allocateAll(const LayerShape &shape, DType dtype) {
                                       {"drouter", dtype, {experts, width}},
                                       {"dx", dtype, {tokens, width}}};
   for (const Declaration &declaration : declarations) {
-    SY_RETURN_IF_ERROR(allocate(declaration.name, declaration.dtype, declaration.dims));
+    SY_RETURN_IF_ERROR(tensors_.allocate(declaration.name, declaration.dtype, declaration.dims));
     if (declaration.isKept)
-      keptBytes_ += tensors_.at(declaration.name).bytes();
+      keptBytes_ += tensors_[declaration.name].bytes();
   }
   return {};
 }
@@ -167,27 +132,8 @@ Status MoeLayer::prepareBackward(const LayerShape &shape) {
 Status MoeLayer::prepare(Launches &launches, const char *kernel,
                          const std::vector<std::string> &operands,
                          const std::vector<int64_t> &attributes) {
-  const kernels::Signature &signature = *kernels::findSignature(kernel);
-  std::vector<kernels::Tensor> tensors;
-  std::vector<kernels::OperandType> types;
-  for (const std::string &operand : operands) {
-    const kernels::Tensor &tensor = tensors.emplace_back(tensors_.at(operand));
-    kernels::OperandType &type = types.emplace_back();
-    type.dtype = tensor.dtype;
-    for (int i = 0; i < tensor.rank; ++i)
-      type.shape.push_back({0, -1, tensor.dims[i]});
-  }
-  std::vector<kernels::AttributeValue> values;
-  for (int64_t attribute : attributes)
-    values.push_back({attribute, 0});
-  if (auto fault = kernels::matchLaunch(signature, types, values))
-    return Status::failed(std::string(kernel) + ": " + *fault);
-  SY_ASSIGN_OR_RETURN(DeviceMemory workspace, device_.allocate(kernels::workspaceBytes(
-                                                  signature, types, values, {}, target_)));
   SY_ASSIGN_OR_RETURN(std::unique_ptr<PreparedLaunch> launch,
-                      device_.prepare(signature, std::move(tensors), std::move(values),
-                                      {workspace.data(), workspace.bytes()}));
-  memory_.push_back(std::move(workspace));
+                      tensors_.prepare(kernel, operands, attributes));
   launches.push_back(std::move(launch));
   return {};
 }

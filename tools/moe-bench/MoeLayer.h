@@ -7,9 +7,7 @@
 // dropped or padded. Gradients of weights are rounded to the layer's dtype.
 #pragma once
 
-#include "runtime/device/Device.h"
-
-#include <map>
+#include "tools/moe-bench/DeviceTensors.h"
 
 namespace switchyard::bench {
 
@@ -38,29 +36,26 @@ public:
 
   /// A tensor: x [T, D], router [E, D], gate_up [E, 2F, D] (rows of gate before those of up), down
   /// [E, D, F], y, dy, dx, drouter, dgate_up, ddown; its bytes are the device's.
-  const kernels::Tensor &tensor(const std::string &name) const { return tensors_.at(name); }
+  const kernels::Tensor &tensor(const std::string &name) const { return tensors_[name]; }
 
   /// Bytes of what forward() leaves for backward(), y included; x and the weights not.
   uint64_t keptBytes() const { return keptBytes_; }
 
 private:
-  MoeLayer(Device &device, const kernels::Target &target) : device_(device), target_(target) {}
+  MoeLayer(Device &device, const kernels::Target &target)
+      : device_(device), tensors_(device, target) {}
 
   using Launches = std::vector<std::unique_ptr<PreparedLaunch>>;
 
-  Status allocate(const std::string &name, kernels::DType dtype, std::vector<int64_t> dims);
-  Status fill(const std::string &name, float deviation);
-  Status allocateAll(const LayerShape &shape, kernels::DType dtype);
+  Status allocate(const LayerShape &shape, kernels::DType dtype);
   Status prepareForward(const LayerShape &shape);
   Status prepareBackward(const LayerShape &shape);
   Status prepare(Launches &launches, const char *kernel, const std::vector<std::string> &operands,
-                 const std::vector<int64_t> &attributes = {});
+                 const std::vector<int64_t> &attributes);
   Status run(const Launches &launches);
 
   Device &device_;
-  kernels::Target target_;
-  std::vector<DeviceMemory> memory_;
-  std::map<std::string, kernels::Tensor> tensors_;
+  DeviceTensors tensors_;
   Launches forward_, backward_;
   uint64_t keptBytes_ = 0;
 };

@@ -1,8 +1,8 @@
 // moe-bench: times what moe-run executes. `step` times a plan's training steps, `layer`
-// one MoE layer by itself.
+// one MoE layer by itself, `grouped-gemm` its products.
 
 #include "tools/common/CommandLine.h"
-#include "tools/moe-bench/LayerBenchmark.h"
+#include "tools/moe-bench/ShapeBenchmark.h"
 #include "tools/moe-bench/StepBenchmark.h"
 
 using namespace switchyard;
@@ -33,7 +33,7 @@ void addStepFlags(CLI::App &command, StepArguments &arguments) {
   command.add_option("--json", arguments.json, "File that a line of JSON is appended to");
 }
 
-void addLayerFlags(CLI::App &command, LayerArguments &arguments) {
+void addShapeFlags(CLI::App &command, ShapeArguments &arguments) {
   command
       .add_option("--shape", arguments.shapes,
                   "Tokens, hidden size, expert size, experts, experts of a token")
@@ -68,14 +68,20 @@ int main(int argc, char **argv) {
   addStepFlags(*stepCommand, stepArguments);
   CLI::App *layerCommand =
       app.add_subcommand("layer", "One MoE layer by itself, forward and with all gradients");
-  LayerArguments layerArguments;
-  addLayerFlags(*layerCommand, layerArguments);
+  ShapeArguments layerArguments;
+  addShapeFlags(*layerCommand, layerArguments);
+  CLI::App *gemmCommand = app.add_subcommand(
+      "grouped-gemm", "The experts' products by themselves, and their gradients");
+  ShapeArguments gemmArguments;
+  addShapeFlags(*gemmCommand, gemmArguments);
 
   return runCommand("moe-bench", app, argc, argv, [&]() -> Status {
     if (stepCommand->parsed())
       return runStepBenchmark(stepArguments);
     if (layerCommand->parsed())
       return runLayerBenchmark(layerArguments);
-    return Status::usage("a command is missing: step or layer; see moe-bench --help");
+    if (gemmCommand->parsed())
+      return runGroupedGemmBenchmark(gemmArguments);
+    return Status::usage("a command is missing: step, layer or grouped-gemm; see moe-bench --help");
   });
 }

@@ -2,7 +2,6 @@
 #include "tools/moe-bench/MoeLayer.h"
 
 #include "runtime/device/CreateDevice.h"
-#include "tools/moe-bench/LayerBenchmark.h"
 
 #include <gmock/gmock.h>
 

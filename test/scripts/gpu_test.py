@@ -1,0 +1,158 @@
+"""scripts/gpu and bench/compare.py on a machine that need not have a GPU: programs and GPU are played by scripts."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+PROGRAMS = {
+    "nvidia-smi": 'echo "Some GPU, 81920, 9.0"',
+    "kernels_cuda_conformance_test": 'echo "[  PASSED  ] 12 tests."',
+    "moe-run": 'echo "$@" >> "$CALLS"',
+    "moe-bench": 'while [ $# -gt 1 ]; do [ "$1" = --json ] && echo "$RECORD" >> "$2"; shift; done',
+}
+RECORD = {"program": "switchyard", "case": "step a", "device": "Some GPU", "runs": 3, "tokens_per_second": 300.0,
+          "ms": {"median": 2.0, "min": 1.5, "max": 2.5}, "peak_bytes": 3 << 30}
+PLANS = ["mixtral-tiny", "olmoe-tiny", "tiny", "step-alpaca-1x256x16", "step-alpaca-real-1x16", "step-long-4x4096x1"]
+
+
+class Gpu(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="gpu test ")
+        self.addCleanup(self.folder.cleanup)
+        self.path = self.folder.name
+        for name in PLANS:
+            self.write(f"plans/{name}.plan", "")
+        for name, body in PROGRAMS.items():
+            self.program(name, body)
+        # What determinism reads.
+        self.metrics = {"step": 1, "loss": 2.5, "aux_loss": 2.0, "grad_norm": 1.0}
+
+    def write(self, name, text):
+        path = os.path.join(self.path, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def program(self, name, body):
+        os.chmod(self.write(f"programs/{name}", f"#!/bin/sh\n{body}\n"), 0o755)
+
+    def run_gpu(self, *options):
+        at = lambda name: os.path.join(self.path, name)
+        run = subprocess.run(
+            [sys.executable, os.path.join(ROOT, "scripts", "gpu"), "--programs", at("programs"), "--plans", at("plans"),
+             "--results", at("results"), "--goldens", at("none"), *options], capture_output=True, text=True,
+            env={**os.environ, "PATH": f"{at('programs')}:{os.environ['PATH']}", "CALLS": at("calls"),
+                 "RECORD": json.dumps(RECORD)})
+        return run.returncode, run.stdout, run.stderr
+
+    def test_passes_and_says_what_ran(self):
+        status, output, error = self.run_gpu("--only", "conformance,goldens")
+        self.assertEqual((status, error), (0, ""), output)
+        lines = output.splitlines()
+        self.assertEqual(lines[0], "1 x Some GPU")
+        self.assertRegex(lines[1], r"^conformance  passed +\d+ s  12 tests$")
+        self.assertRegex(lines[2], r"^goldens      passed +\d+ s  within tolerance: mixtral-tiny, olmoe-tiny$")
+        self.assertEqual(lines[3], "gpu: 2 passed")
+        with open(os.path.join(self.path, "calls"), encoding="utf-8") as file:
+            calls = file.read().splitlines()
+        self.assertEqual(len(calls), 2)
+        self.assertRegex(calls[0], "^validate --golden .*/mixtral-tiny --plan .*/plans/mixtral-tiny.plan$")
+
+    def test_a_part_that_fails_keeps_no_other_from_running(self):
+        self.program("kernels_cuda_conformance_test", "echo one; echo two; exit 1")
+        status, output, _ = self.run_gpu("--only", "conformance,goldens")
+        self.assertEqual(status, 1)
+        self.assertRegex(output, r"conformance  FAILED .* kernels_cuda_conformance_test ended with 1 \(.*\): one \| two")
+        self.assertRegex(output, r"goldens +passed")
+        self.assertIn("gpu: 1 passed, 1 failed", output)
+
+    def test_no_test_is_no_pass(self):
+        self.program("kernels_cuda_conformance_test", 'echo "[  PASSED  ] 0 of them"')
+        status, output, _ = self.run_gpu("--only", "conformance")
+        self.assertEqual(status, 1)
+        self.assertIn("no test passed", output)
+
+    def test_a_plan_that_is_not_there(self):
+        os.remove(os.path.join(self.path, "plans/olmoe-tiny.plan"))
+        status, output, _ = self.run_gpu("--only", "goldens")
+        self.assertEqual(status, 1)
+        self.assertIn("olmoe-tiny.plan: is not there; make plans again with scripts/gpu --make-plans", output)
+
+    def train(self, second):
+        metrics, other = json.dumps(self.metrics), json.dumps({**self.metrics, **second})
+        self.program("moe-run", f"""while [ "$1" != --output-dir ]; do shift; done
+mkdir -p "$2/checkpoint-20" && echo weights > "$2/checkpoint-20/model"
+case "$2" in *-1) echo '{metrics}' ;; *) echo '{other}' ;; esac > "$2/metrics.jsonl" """)
+
+    def test_determinism(self):
+        self.train({})
+        status, output, _ = self.run_gpu("--only", "determinism")
+        self.assertEqual(status, 0, output)
+        self.assertIn("1 steps and 1 files of the checkpoint, the same bits", output)
+        self.train({"grad_norm": 1.0000001})
+        status, output, _ = self.run_gpu("--only", "determinism")
+        self.assertEqual(status, 1)
+        self.assertIn("step 1: grad_norm is 1.0, then 1.0000001", output)
+
+    def test_benchmark_without_peers(self):
+        for name in ("python3", "python"):
+            self.program(name, "exit 1")
+        fake = self.write("lib/torch.py", "raise ImportError('no torch')\n")
+        os.environ["PYTHONPATH"] = os.path.dirname(fake)
+        self.addCleanup(os.environ.pop, "PYTHONPATH")
+        status, output, _ = self.run_gpu("--only", "benchmark")
+        self.assertEqual(status, 0, output)
+        self.assertRegex(output, r"step a +switchyard +2\.000 ms \[1\.500 2\.500\] +300 tokens/s, peak 3\.0 GiB")
+        self.assertIn("5 figures in", output)
+        self.assertIn("no python3 here has torch and transformers, so ours alone", output)
+
+    def test_wrong_uses(self):
+        self.assertEqual(self.run_gpu("--only", "golden")[::2],
+                         (2, "gpu: there is no part 'golden' (known: conformance, sanitizer, goldens, determinism, ranks, "
+                             "benchmark)\n"))
+        self.assertEqual(self.run_gpu("--peers", "x")[0], 2)
+        os.remove(os.path.join(self.path, "programs/moe-bench"))
+        status, _, error = self.run_gpu()
+        self.assertEqual(status, 1)
+        self.assertRegex(error, "^gpu: no moe-bench in .*/programs\n$")
+        self.program("nvidia-smi", "exit 9")
+        self.assertRegex(self.run_gpu()[2], "^gpu: nvidia-smi finds no GPU; run this where one is")
+
+
+class Compare(unittest.TestCase):
+    def compare(self, *records):
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+            file.write("".join(json.dumps({**RECORD, **record}) + "\n" for record in records))
+            file.flush()
+            run = subprocess.run([sys.executable, os.path.join(ROOT, "bench", "compare.py"), file.name],
+                                 capture_output=True, text=True)
+        return run.returncode, run.stdout.splitlines()
+
+    def test_ratios(self):
+        theirs = {"program": "transformers", "tokens_per_second": 100.0}
+        gemm = {"case": "grouped_gemm b"}
+        status, lines = self.compare(
+            {"case": "step alpaca-1x256x16"}, gemm, {"case": "step alpaca-1x256x16", **theirs},
+            {**gemm, "program": "torch", "ms": {"median": 1.0, "min": 1, "max": 1}, "runs": 1},
+            {"case": "step alpaca-16x256x1", **theirs, "tokens_per_second": 240.0}, {"case": "step other", **theirs})
+        self.assertEqual(status, 0)
+        self.assertEqual(lines[0], "Some GPU")
+        self.assertEqual([line.split()[:3] for line in lines[2:]],
+                         [["step", "alpaca-1x256x16", "switchyard"], ["step", "alpaca-1x256x16", "transformers"],
+                          ["step", "alpaca-16x256x1", "transformers"], ["grouped_gemm", "b", "switchyard"],
+                          ["grouped_gemm", "b", "torch"], ["step", "other", "transformers"]])
+        self.assertEqual([line.split()[-1] for line in lines[3:5] + lines[6:7]], ["3.00x", "1.25x", "0.50x"])
+        self.assertTrue(lines[7].endswith("GiB"), lines[7])
+
+    def test_other_devices_are_not_compared(self):
+        status, _ = self.compare({}, {"device": "Other GPU", "program": "torch"})
+        self.assertEqual(status, 1)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,42 @@
+// Tensors on a device by name, and launches of kernels over them: what a benchmark of kernels is
+// made of.
+#pragma once
+
+#include "runtime/device/Device.h"
+
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace switchyard::bench {
+
+class DeviceTensors {
+public:
+  /// The device outlives this object and what it prepares.
+  DeviceTensors(Device &device, const kernels::Target &target) : device_(device), target_(target) {}
+
+  /// A zeroed tensor. DoesNotFit: the device has not the memory.
+  Status allocate(const std::string &name, kernels::DType dtype, const std::vector<int64_t> &dims);
+
+  /// Random numbers around 0 with standard deviation `deviation`, the same for the same name.
+  Status fill(const std::string &name, float deviation);
+  Status write(const std::string &name, std::span<const int32_t> values);
+
+  const kernels::Tensor &operator[](const std::string &name) const { return tensors_.at(name); }
+
+  /// A launch of `kernel` over tensors, in the order of its signature, and integer attributes; its
+  /// workspace is allocated. Failed, naming the kernel, if they do not match the signature.
+  Result<std::unique_ptr<PreparedLaunch>> prepare(const std::string &kernel,
+                                                  const std::vector<std::string> &operands,
+                                                  const std::vector<int64_t> &attributes = {});
+
+private:
+  Device &device_;
+  kernels::Target target_;
+  std::vector<DeviceMemory> memory_;
+  std::map<std::string, kernels::Tensor> tensors_;
+};
+
+} // namespace switchyard::bench
