@@ -94,16 +94,16 @@ def run(args, case, output):
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, eps=1e-8, weight_decay=0.01, fused=True)
     forward = model if args.eager else torch.compile(model)
     count = batch * accumulation
-    lengths = [tokens] * count * (args.warmup + args.steps) if tokens else read_lengths(args.lengths)
-    steps = [lengths[i * count:(i + 1) * count] for i in range(args.warmup + args.steps)]
-    data = [micro_batches(model.config, step, batch, device) for step in steps]
+    lengths = [tokens] * count * args.steps if tokens else read_lengths(args.lengths)
+    steps = [lengths[i * count:(i + 1) * count] for i in range(args.steps)]
+    data = [micro_batches(model.config, step, batch, device) for step in steps]  # taken in turn, in the warm-up too
     for inputs in (inputs for step in data for inputs in step):
         if not tokens and not args.eager:
             for tensor in inputs.values():
                 torch._dynamo.maybe_mark_dynamic(tensor, 1)
 
     def step(i):
-        for inputs in data[i]:
+        for inputs in data[i % args.steps]:
             (forward(**inputs, use_cache=False).loss / accumulation).backward()
             if args.compile_only:
                 return
@@ -114,7 +114,7 @@ def run(args, case, output):
     times = report.step_times(step, args.warmup, args.steps)
     if args.compile_only:
         return
-    timed = steps[args.warmup:]
+    timed = [steps[i % args.steps] for i in range(args.warmup, args.warmup + args.steps)]
     output.add(f"step {case}", times, tokens=[sum(step) for step in timed],
                flops=[step_flops(model.config, step) for step in timed], memory=report.peak_bytes())
 

@@ -31,8 +31,8 @@ Result<Plan> loadPlan(const std::string &path) {
   return plan;
 }
 
-/// Tokens of the records of all steps, in their order; the list of a file starts over where it
-/// ends.
+/// Tokens of the records of the timed steps, in their order; the list of a file starts over where
+/// it ends.
 Result<std::vector<int64_t>> recordLengths(const StepArguments &arguments, const Training &training,
                                            int64_t records) {
   std::vector<int64_t> listed = {arguments.length > 0 ? arguments.length : training.maxSeqLength};
@@ -65,53 +65,68 @@ Dataset randomRecords(std::span<const int64_t> lengths, int64_t vocabSize, int64
   return dataset;
 }
 
-/// Steps of one session, one after the other; on a device that runs ahead the next one is started
-/// before the one at hand is done, as in training.
+/// Steps of one session, one after the other; where the device runs ahead, each is put on it while
+/// the one before still runs, as in training.
 class Stepper {
 public:
   Stepper(Session &session, Sampler sampler, PassFiller filler)
       : session_(session), sampler_(std::move(sampler)), filler_(std::move(filler)),
         modelFlops_(session.plan()) {}
 
-  /// The next step, from dealing its batch to its update, or from the end of the step before where
-  /// that is later.
-  Result<Run> step() {
-    if (underway_.empty())
-      SY_RETURN_IF_ERROR(start());
-    if (session_.executor().device().runsAhead())
-      SY_RETURN_IF_ERROR(start());
+  /// Runs `count` steps; when it returns, all are done. The time of a step is from when it was
+  /// started, or from the end of the one before, whichever was later.
+  Result<std::vector<Run>> run(int64_t count) {
+    const int64_t ahead = session_.executor().device().runsAhead() ? 1 : 0;
+    std::vector<Run> runs;
+    for (int64_t started = 0; static_cast<int64_t>(runs.size()) < count;) {
+      if (started < count && started - static_cast<int64_t>(runs.size()) <= ahead) {
+        SY_RETURN_IF_ERROR(start());
+        ++started;
+      } else {
+        SY_ASSIGN_OR_RETURN(Run done, finish());
+        runs.push_back(done);
+      }
+    }
+    return runs;
+  }
+  double loss() const { return loss_; }
+
+private:
+  using Clock = std::chrono::steady_clock;
+  struct Started {
+    Clock::time_point time;
+    Run work;
+  };
+
+  Status start() {
+    Started &started = underway_.emplace_back();
+    started.time = Clock::now();
+    sampler_.next(batches_);
+    SY_RETURN_IF_ERROR(filler_.setStep(batches_));
+    scalars_.step += 1;
+    SY_RETURN_IF_ERROR(session_.startStep(filler_, scalars_));
+    started.work.tokens = static_cast<double>(filler_.numTokens());
+    for (const SegmentView &segment : batches_.segments)
+      started.work.flops += modelFlops_.ofSegment(segment.numTokens());
+    return {};
+  }
+
+  Result<Run> finish() {
     SY_ASSIGN_OR_RETURN(const StepResult *result, session_.finishStep());
     const Clock::time_point now = Clock::now();
-    auto [begin, run] = underway_.front();
+    const Started started = underway_.front();
     underway_.pop_front();
-    run.milliseconds =
-        std::chrono::duration<double, std::milli>(now - std::max(begin, finished_)).count();
-    finished_ = now;
     loss_ = result->sums.loss;
     ++done_;
     if (!result->update.applied || !std::isfinite(loss_))
       return Status::failed("step " + std::to_string(done_) +
                             ": the loss or the gradient norm is not finite, so its time is that of "
                             "no training step");
+    Run run = started.work;
+    run.milliseconds =
+        std::chrono::duration<double, std::milli>(now - std::max(started.time, finished_)).count();
+    finished_ = now;
     return run;
-  }
-  double loss() const { return loss_; }
-
-private:
-  using Clock = std::chrono::steady_clock;
-
-  Status start() {
-    const Clock::time_point begin = Clock::now();
-    sampler_.next(batches_);
-    SY_RETURN_IF_ERROR(filler_.setStep(batches_));
-    scalars_.step += 1;
-    SY_RETURN_IF_ERROR(session_.startStep(filler_, scalars_));
-    Run run;
-    run.tokens = static_cast<double>(filler_.numTokens());
-    for (const SegmentView &segment : batches_.segments)
-      run.flops += modelFlops_.ofSegment(segment.numTokens());
-    underway_.emplace_back(begin, run);
-    return {};
   }
 
   Session &session_;
@@ -120,8 +135,8 @@ private:
   ModelFlops modelFlops_;
   StepBatches batches_;
   UpdateScalars scalars_{.learningRate = 5e-5, .weightDecay = 0.01, .maxGradNorm = 1, .step = 0};
-  std::deque<std::pair<Clock::time_point, Run>> underway_;
-  Clock::time_point finished_;
+  std::deque<Started> underway_;
+  Clock::time_point finished_; // when the latest step was
   int64_t done_ = 0;
   double loss_ = 0;
 };
@@ -179,9 +194,8 @@ Status runStepBenchmark(const StepArguments &arguments) {
   const kernels::Target::Kind kind = plan.target.kind;
   const Training training = plan.training;
   const int64_t batch = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;
-  SY_ASSIGN_OR_RETURN(
-      std::vector<int64_t> lengths,
-      recordLengths(arguments, training, batch * (arguments.warmup + arguments.steps)));
+  SY_ASSIGN_OR_RETURN(std::vector<int64_t> lengths,
+                      recordLengths(arguments, training, batch * arguments.steps));
   const Dataset dataset = randomRecords(lengths, training.vocabSize, arguments.seed);
   SY_ASSIGN_OR_RETURN(
       Sampler sampler,
@@ -195,19 +209,14 @@ Status runStepBenchmark(const StepArguments &arguments) {
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Session> session, createSession(std::move(plan), arguments));
   SY_ASSIGN_OR_RETURN(PassFiller filler, session->createFiller(session->lossNormalization()));
   Stepper stepper(*session, std::move(sampler), std::move(filler));
-  for (int64_t i = 0; i < arguments.warmup; ++i) {
-    SY_ASSIGN_OR_RETURN([[maybe_unused]] Run run, stepper.step());
-  }
+  SY_RETURN_IF_ERROR(stepper.run(arguments.warmup).status());
   SY_ASSIGN_OR_RETURN(const DeviceState after, deviceState(kind));
 
   Measurement measurement;
   measurement.name = caseName(arguments, training);
   measurement.device = after.name;
   measurement.maxFlops = peakFlops(after.name);
-  for (int64_t i = 0; i < arguments.steps; ++i) {
-    SY_ASSIGN_OR_RETURN(Run run, stepper.step());
-    measurement.runs.push_back(run);
-  }
+  SY_ASSIGN_OR_RETURN(measurement.runs, stepper.run(arguments.steps));
   measurement.loss = stepper.loss();
   measurement.bytes = {{"peak_bytes", session->plan().peakBytes},
                        {"high_water_bytes", session->executor().highWaterBytes()}};
