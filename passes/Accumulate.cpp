@@ -62,8 +62,24 @@ struct Accumulate : impl::AccumulateBase<Accumulate> {
     head_ = {};
     DerivedStates states(module);
     for (auto op : llvm::make_early_inc_range(microStep.getOps<moe::GradientOp>()))
-      if (failed(accumulate(op, *policy, states)))
+      if (policy->fused)
+        round(op, policy->gradient);
+      else if (failed(accumulate(op, *policy, states)))
         return signalPassFailure();
+  }
+
+  /// Leaves the gradient of a step that is one pass, in elements of type `element`: the same bits
+  /// that an accumulator has which starts at zero.
+  void round(moe::GradientOp op, Type element) {
+    reduceInElements(findReduction(op.getValue()), element);
+    Value value = op.getValue();
+    if (getElementTypeOrSelf(value) == element)
+      return;
+    OpBuilder builder(op);
+    builder.setInsertionPointAfterValue(value);
+    Value narrow = moe::CastOp::create(builder, op.getLoc(),
+                                       moe::withElement(value.getType(), element), value);
+    op.getValueMutable().assign(narrow);
   }
 
   LogicalResult accumulate(moe::GradientOp op, const Policy &policy, DerivedStates &states) {

@@ -34,10 +34,11 @@ int32_t StreamAssigner::streamOf(Operation *op, const Accesses &accesses) {
     return kGathers;
   if (isReduction(op))
     return kReductions;
-  // What adds a reduced gradient to its state: on the stream that computes it would wait for the
-  // reduction at once.
+  // What adds a reduced gradient to its state, or squares it: on the stream that computes it would
+  // wait for the reduction at once.
   auto isReduced = [&](Value value) { return writtenOn_.lookup(value) == kReductions; };
-  if (isa<plan::LaunchOp, plan::CopyOp>(op) && llvm::all_of(accesses.writes, isState) &&
+  auto isSmall = [](Value value) { return isState(value) || isScalar(value); };
+  if (isa<plan::LaunchOp, plan::CopyOp>(op) && llvm::all_of(accesses.writes, isSmall) &&
       llvm::any_of(accesses.reads, isReduced) &&
       llvm::all_of(accesses.reads, [&](Value value) { return isState(value) || isReduced(value); }))
     return kReductions;

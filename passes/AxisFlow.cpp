@@ -45,7 +45,7 @@ InFlightDiagnostic AxisFlow::refuse(Operation *op, dist::Axis axis) const {
 }
 
 LogicalResult AxisFlow::run(func::FuncOp program, AxisKind inputs) {
-  updates_ = isAlike(inputs);
+  const bool isUpdate = isAlike(inputs);
   if (!program.getBody().hasOneBlock())
     return program.emitOpError("expects one block");
   for (BlockArgument argument : program.getArguments()) {
@@ -55,9 +55,16 @@ LogicalResult AxisFlow::run(func::FuncOp program, AxisKind inputs) {
     for (dist::Axis axis : replicated ? replicated.getAxes() : ArrayRef<dist::Axis>())
       kinds[axis] = AxisKind::Same;
   }
-  for (Operation &op : program.getBody().front().without_terminator())
+  for (Operation &op : program.getBody().front().without_terminator()) {
+    updates_ =
+        isUpdate || llvm::any_of(op.getOperands(), [&](Value value) { return isOfUpdate(value); });
     if (failed(visit(&op)))
       return failure();
+    if (auto gradient = dyn_cast<moe::GradientOp>(op))
+      ofUpdate_.insert(gradient.getValue());
+    else if (updates_)
+      ofUpdate_.insert_range(op.getResults());
+  }
   return success();
 }
 

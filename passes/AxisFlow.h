@@ -51,6 +51,10 @@ public:
   /// Of a value of the program, after run().
   AxisKinds kindsOf(mlir::Value value) const { return kinds_.find(value)->second; }
 
+  /// Whether the value, of a program over tokens, is a gradient (moe.gradient) or computed from
+  /// one: part of the update, whose numbers the ranks have to agree on.
+  bool isOfUpdate(mlir::Value value) const { return ofUpdate_.contains(value); }
+
 private:
   using Result = mlir::FailureOr<AxisKind>;
 
@@ -87,8 +91,9 @@ private:
   dist::MeshAttr mesh_;
   ReadKinds read_;
   CheckSink sink_;
-  bool updates_ = false; // the program updates states; else it runs tokens
+  bool updates_ = false; // the op that is visited updates states; else it is over tokens
   llvm::DenseMap<mlir::Value, AxisKinds> kinds_;
+  llvm::DenseSet<mlir::Value> ofUpdate_;
 };
 
 } // namespace switchyard::passes

@@ -114,6 +114,7 @@ public:
 
 private:
   int levelAfter(const Accesses &accesses);
+  bool follows(Operation *op, const Accesses &accesses);
   void holdBack(Operation *op, const Accesses &accesses, int level);
   void release();
 
@@ -136,6 +137,17 @@ int ReductionBuckets::levelAfter(const Accesses &accesses) {
   for (Value value : accesses.writes)
     level = std::max({level, writeLevel_.lookup(value), readLevel_.lookup(value)});
   return level;
+}
+
+/// Whether `op`, which depends on what is held back, is held back too: it adds to states, or makes
+/// scalars of nothing else.
+bool ReductionBuckets::follows(Operation *op, const Accesses &accesses) {
+  if (!isa<plan::LaunchOp, plan::CopyOp>(op))
+    return false;
+  if (llvm::all_of(accesses.writes, isState))
+    return true;
+  return llvm::all_of(accesses.writes, isScalar) &&
+         llvm::all_of(accesses.reads, [&](Value value) { return writeLevel_.contains(value); });
 }
 
 void ReductionBuckets::holdBack(Operation *op, const Accesses &accesses, int level) {
@@ -192,8 +204,7 @@ SmallVector<Operation *> ReductionBuckets::run(ArrayRef<Operation *> instruction
       layer_ = layer ? layer : layer_;
       bytes_ += bytes;
       holdBack(op, accesses, level + 1);
-    } else if (level > 0 && isa<plan::LaunchOp, plan::CopyOp>(op) &&
-               llvm::all_of(accesses.writes, isState)) {
+    } else if (level > 0 && follows(op, accesses)) {
       holdBack(op, accesses, level + 1);
     } else {
       if (level > 0)

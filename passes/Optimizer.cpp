@@ -20,7 +20,15 @@ public:
   OptimizerBuilder(ModuleOp module, Policy policy)
       : module_(module), policy_(policy), builder_(module.getContext()) {}
 
-  LogicalResult build() {
+  LogicalResult build() { return policy_.fused ? buildFused() : buildSplit(); }
+
+private:
+  struct Parameter {
+    moe::StateOp state, gradient, expAvg, expAvgSq, master;
+  };
+
+  /// @optimizer_step.
+  LogicalResult buildSplit() {
     collect();
     if (parameters_.empty())
       return module_.emitError(
@@ -31,22 +39,52 @@ public:
       return other->emitError("optimizer: @optimizer_step is there already");
     if (failed(declareStates()))
       return failure();
-    createFunction();
+    builder_.setInsertionPointToEnd(module_.getBody());
+    function_ = func::FuncOp::create(builder_, module_.getLoc(), kOptimizerStep,
+                                     builder_.getFunctionType({}, {}));
+    builder_.setInsertionPointToStart(function_.addEntryBlock());
+    func::ReturnOp::create(builder_, module_.getLoc());
+    addInputs();
     if (head)
       takeOver(head);
+    builder_.setInsertionPoint(function_.getBody().front().getTerminator());
+    buildUpdate();
+    return success();
+  }
 
+  /// @train_step, out of @micro_step.
+  LogicalResult buildFused() {
+    function_ = module_.lookupSymbol<func::FuncOp>(kMicroStep);
+    if (!function_ || !function_.getBody().hasOneBlock() ||
+        function_.getOps<moe::GradientOp>().empty())
+      return module_.emitError("optimizer: there is no @micro_step with gradients; run "
+                               "differentiate and accumulate first");
+    for (StringRef name : {StringRef(kTrainStep), StringRef(kOptimizerStep)})
+      if (Operation *other = module_.lookupSymbol(name))
+        return other->emitError("optimizer: @") << name << " is there already";
+    function_.setSymName(kTrainStep);
+    for (auto gradient : function_.getOps<moe::GradientOp>())
+      gradients_[gradient.getParameterAttr().getAttr()] = gradient.getValue();
+    for (auto state : module_.getOps<moe::StateOp>())
+      if (gradients_.contains(state.getSymNameAttr()))
+        parameters_.push_back({state, {}, {}, {}, {}});
+    if (failed(declareStates()))
+      return failure();
+    addInputs();
+    builder_.setInsertionPoint(function_.getBody().front().getTerminator());
+    buildUpdate();
+    return success();
+  }
+
+  /// Norm, clip and AdamW at the end of the function, and what they yield.
+  void buildUpdate() {
     Location loc = module_.getLoc();
     clip_ = moe::ClipOp::create(builder_, loc, sumOfSquares(), input(MaxGradNorm));
     for (Parameter &parameter : parameters_)
       update(parameter);
-    func::ReturnOp::create(builder_, loc, ValueRange{clip_.getGradNorm(), clip_.getApply()});
-    return success();
+    addResult("grad_norm", clip_.getGradNorm());
+    addResult("apply", clip_.getApply());
   }
-
-private:
-  struct Parameter {
-    moe::StateOp state, gradient, expAvg, expAvgSq, master;
-  };
 
   void collect() {
     llvm::DenseMap<StringAttr, moe::StateOp> gradients;
@@ -80,19 +118,30 @@ private:
     return success();
   }
 
-  void createFunction() {
+  /// Adds what a user tunes to the function's arguments, the same on all ranks.
+  void addInputs() {
     auto scalar = RankedTensorType::get({}, builder_.getF32Type());
-    auto flag = RankedTensorType::get({}, builder_.getI32Type());
-    SmallVector<Type> inputs(std::size(kInputs), scalar);
-    builder_.setInsertionPointToEnd(module_.getBody());
-    auto function = func::FuncOp::create(builder_, module_.getLoc(), kOptimizerStep,
-                                         builder_.getFunctionType(inputs, {scalar, flag}));
-    for (auto [i, name] : llvm::enumerate(kInputs))
-      function.setArgAttr(i, kNameAttr, builder_.getStringAttr(name));
-    function.setResultAttr(0, kNameAttr, builder_.getStringAttr("grad_norm"));
-    function.setResultAttr(1, kNameAttr, builder_.getStringAttr("apply"));
-    block_ = function.addEntryBlock();
-    builder_.setInsertionPointToStart(block_);
+    dist::MeshOp mesh = dist::lookupMesh(module_);
+    firstInput_ = function_.getNumArguments();
+    for (auto [i, name] : llvm::enumerate(kInputs)) {
+      SmallVector<NamedAttribute> attributes = {
+          builder_.getNamedAttr(kNameAttr, builder_.getStringAttr(name))};
+      if (mesh && policy_.fused)
+        attributes.push_back(builder_.getNamedAttr(
+            dist::kReplicatedAttr,
+            dist::AxesAttr::get(module_.getContext(), mesh.getMesh().getAxes())));
+      // Never fails: a func.func takes any argument.
+      (void)function_.insertArgument(firstInput_ + i, scalar,
+                                     builder_.getDictionaryAttr(attributes), module_.getLoc());
+    }
+  }
+
+  void addResult(StringRef name, Value value) {
+    auto attributes =
+        builder_.getDictionaryAttr(builder_.getNamedAttr(kNameAttr, builder_.getStringAttr(name)));
+    (void)function_.insertResult(function_.getNumResults(), value.getType(), attributes);
+    Operation *terminator = function_.getBody().front().getTerminator();
+    terminator->insertOperands(terminator->getNumOperands(), value);
   }
 
   /// Whether `function` is what accumulate leaves: reductions of gradients and nothing else.
@@ -105,19 +154,19 @@ private:
   void takeOver(func::FuncOp head) {
     Block &body = head.getBody().front();
     for (auto gradient : llvm::make_early_inc_range(body.getOps<moe::GradientOp>())) {
-      reduced_[gradient.getParameterAttr().getAttr()] = gradient.getValue();
+      gradients_[gradient.getParameterAttr().getAttr()] = gradient.getValue();
       gradient.erase();
     }
     body.getTerminator()->erase();
-    block_->getOperations().splice(block_->end(), body.getOperations());
+    Block &block = function_.getBody().front();
+    block.getOperations().splice(block.begin(), body.getOperations());
     head.erase();
-    builder_.setInsertionPointToEnd(block_);
   }
 
   /// The gradient of a parameter, summed over all ranks' tokens.
   Value gradientOf(Parameter &parameter) {
-    if (Value reduced = reduced_.lookup(parameter.state.getSymNameAttr()))
-      return reduced;
+    if (Value gradient = gradients_.lookup(parameter.state.getSymNameAttr()))
+      return gradient;
     return read(parameter.gradient);
   }
 
@@ -138,8 +187,7 @@ private:
   Value sumOfSquares() {
     llvm::MapVector<dist::AxesAttr, SmallVector<Value>> squares;
     for (Parameter &parameter : parameters_)
-      squares[divisionOf(parameter.state)].push_back(
-          moe::SumOfSquaresOp::create(builder_, parameter.state.getLoc(), gradientOf(parameter)));
+      squares[divisionOf(parameter.state)].push_back(square(parameter));
     Location loc = module_.getLoc();
     auto kind = dist::ReductionAttr::get(module_.getContext(), dist::Reduction::Sum);
     SmallVector<Value> sums;
@@ -148,6 +196,17 @@ private:
       sums.push_back(axes ? dist::AllReduceOp::create(builder_, loc, sum, axes, kind) : sum);
     }
     return sums.size() == 1 ? sums.front() : moe::SumOp::create(builder_, loc, sums);
+  }
+
+  /// That of one gradient, where it is made.
+  Value square(Parameter &parameter) {
+    OpBuilder::InsertionGuard guard(builder_);
+    Value gradient = gradientOf(parameter);
+    if (policy_.fused)
+      for (Operation *user : gradient.getUsers())
+        if (isa<moe::GradientOp>(user))
+          builder_.setInsertionPointAfter(user);
+    return moe::SumOfSquaresOp::create(builder_, parameter.state.getLoc(), gradient);
   }
 
   void update(Parameter &parameter) {
@@ -173,15 +232,16 @@ private:
   }
 
   Value read(moe::StateOp state) { return moe::ReadOp::create(builder_, state.getLoc(), state); }
-  Value input(Input index) { return block_->getArgument(index); }
+  Value input(Input index) { return function_.getArgument(firstInput_ + index); }
 
   ModuleOp module_;
   Policy policy_;
   OpBuilder builder_;
   SmallVector<Parameter> parameters_;
-  llvm::DenseMap<StringAttr, Value>
-      reduced_; // gradients that @optimizer_step reduces, by parameter
-  Block *block_ = nullptr;
+  /// By parameter: those of @train_step, or that @optimizer_step reduces.
+  llvm::DenseMap<StringAttr, Value> gradients_;
+  func::FuncOp function_;
+  unsigned firstInput_ = 0;
   moe::ClipOp clip_;
 };
 

@@ -134,13 +134,17 @@ def Accumulate : Pass<"accumulate", "::mlir::ModuleOp"> {
       return
     }
     ```
+
+    If `moe.model` has `step_program = "fused"`, a step is one pass and nothing is accumulated: no states are declared, and
+    `moe.gradient` is left for `optimizer`, with elements of the type that an accumulator would have. They are rounded where
+    they are made, or before they are reduced, so they are the bits that an accumulator has which starts at zero.
   }];
   let dependentDialects = ["::switchyard::moe::MoEDialect", "::switchyard::dist::DistDialect",
       "::mlir::func::FuncDialect"];
 }
 
 def Optimizer : Pass<"optimizer", "::mlir::ModuleOp"> {
-  let summary = "Build @optimizer_step: global norm, clip, AdamW for every parameter with a gradient state";
+  let summary = "Build @optimizer_step, or the end of @train_step: global norm, clip, AdamW for every parameter";
   let description = [{
     Declares what AdamW keeps (`NAME.exp_avg`, `NAME.exp_avg_sq`; with the precision policy `bf16_f32_state` also
     `NAME.master`, the float32 value of the parameter) and builds the one program that writes them. The norm is over every
@@ -150,6 +154,10 @@ def Optimizer : Pass<"optimizer", "::mlir::ModuleOp"> {
     On many ranks each updates its own shards. The sums of squares of gradients that are divided over the same axes are
     added up and then summed over those axes, so the norm is that of all gradients, the same on all ranks. A
     gradient that `accumulate` left at the head of `@optimizer_step` is taken from there.
+
+    If `moe.model` has `step_program = "fused"`, all of this goes to the end of `@micro_step`, which becomes `@train_step`:
+    its inputs and results are those of both. A gradient's squares are summed where it is made; it is a value of the
+    program and no state, and stays marked by `moe.gradient`.
 
     Before:
 
@@ -186,12 +194,12 @@ def Optimizer : Pass<"optimizer", "::mlir::ModuleOp"> {
 def VerifyGradientReduction : Pass<"verify-gradient-reduction", "::mlir::ModuleOp"> {
   let summary = "Prove that every gradient is summed exactly once over every axis of the mesh on which its tokens differ";
   let description = [{
-    A dataflow over `@evaluate`, `@micro_step` and `@optimizer_step`, after the types of JAX's shard_map: along each axis of
+    A dataflow over `@evaluate`, `@micro_step` and `@optimizer_step`, or `@train_step`, after the types of JAX's shard_map: along each axis of
     the mesh, a value is the same on all ranks, a copy of one state, a rank's own, a part, or a share of a sum (the lattice
     is in AxisKinds.h, the rules in AxisFlow.h, the rationale in dialects/dist/README.md). It follows that
 
     - every parameter's gradient is summed once over every axis, by the `dist.reduce_scatter` or `dist.all_reduce` that its
-      state asks for, in `@micro_step` or at the head of `@optimizer_step`;
+      state asks for, in `@micro_step` or `@train_step`, or at the head of `@optimizer_step`;
     - the parts that are updated are the parts that were reduced, and copies of a state get the same update;
     - the norm counts each part of each gradient once;
     - a term of the loss that n ranks have alike is weighted 1/n;
@@ -222,7 +230,8 @@ def ToPlan : Pass<"to-plan", "::mlir::ModuleOp"> {
     A collective of the dist dialect becomes a `plan.collective`; `dist.replicate` is its operand. Buffers have the local
     types, and those of tensors that are gathered from flat shards or summed into them a `reserve` for the padding.
     `dist.rounds` becomes a `plan.repeat` in which carried values are updated in place; `dist.overflow_rounds` leaves nothing,
-    for a repeat counts by itself. A constant is made anew for each use.
+    for a repeat counts by itself. A constant is made anew for each use. `moe.gradient` leaves nothing where the program
+    itself writes the parameter.
 
     Refused: an op without a kernel, more than one block, an argument or result without a name, rounds with another count.
 

@@ -70,6 +70,10 @@ bool isState(Value value) {
   return value.getDefiningOp<plan::BufferOp>().getArena() == plan::Arena::State;
 }
 
+bool isScalar(Value value) {
+  return cast<plan::BufferType>(value.getType()).getTensor().getRank() == 0;
+}
+
 bool isStateGather(Operation *op) {
   auto collective = dyn_cast<plan::CollectiveOp>(op);
   return collective && collective.getKind() == plan::CollectiveKind::AllGather &&

@@ -32,6 +32,8 @@ mlir::LogicalResult checkMovable(plan::ProgramOp program, llvm::StringRef pass);
 
 /// Whether `value` is a state's memory.
 bool isState(mlir::Value value);
+/// Whether `value` holds one element.
+bool isScalar(mlir::Value value);
 /// Whether `op` is an all_gather whose inputs are states' memory: its inputs are there from the
 /// start of the program, so it can be issued early.
 bool isStateGather(mlir::Operation *op);

@@ -13,13 +13,17 @@ FailureOr<Policy> Policy::of(ModuleOp module) {
   auto model = module->getAttrOfType<DictionaryAttr>(kModelAttr);
   auto precision = model ? model.getAs<StringAttr>("precision") : StringAttr();
   auto sync = model ? model.getAs<BoolAttr>("sync_each_batch") : BoolAttr();
-  const bool syncEachBatch = !sync || sync.getValue();
+  auto step = model ? model.getAs<StringAttr>("step_program") : StringAttr();
+  const bool syncEachBatch = !sync || sync.getValue(), fused = step && step == "fused";
+  if (step && !fused && step != "split")
+    return module.emitError("moe.model: step_program is ")
+           << step << ", expected \"split\" or \"fused\"";
   if (!precision || precision == "f32")
-    return Policy{f32, f32, false, syncEachBatch};
+    return Policy{f32, f32, false, syncEachBatch, fused};
   if (precision == "bf16")
-    return Policy{bf16, bf16, false, syncEachBatch};
+    return Policy{bf16, bf16, false, syncEachBatch, fused};
   if (precision == "bf16_f32_state")
-    return Policy{f32, f32, true, syncEachBatch};
+    return Policy{f32, f32, true, syncEachBatch, fused};
   return module.emitError("moe.model: precision is ")
          << precision << ", expected \"f32\", \"bf16\" or \"bf16_f32_state\"";
 }

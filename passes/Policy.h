@@ -12,6 +12,8 @@ namespace switchyard::passes {
 inline constexpr llvm::StringLiteral kEvaluate = "evaluate";
 inline constexpr llvm::StringLiteral kMicroStep = "micro_step";
 inline constexpr llvm::StringLiteral kOptimizerStep = "optimizer_step";
+/// A whole step in one program, in the place of the two before.
+inline constexpr llvm::StringLiteral kTrainStep = "train_step";
 
 /// The name of a program's argument or result.
 inline constexpr llvm::StringLiteral kNameAttr = "moe.name";
@@ -27,9 +29,14 @@ struct Policy {
   bool master = false;
   /// Whether gradients are reduced over ranks in each micro step, not once a step.
   bool syncEachBatch = true;
+  /// Whether a step is one program over one pass, @train_step, so that no gradient outlives it;
+  /// else
+  /// @micro_step over each pass, and @optimizer_step.
+  bool fused = false;
 
-  /// From `precision` and `sync_each_batch` in the module's `moe.model`; f32 and true where there
-  /// is none. Fails, with a diagnostic, on an unknown precision.
+  /// From `precision`, `sync_each_batch` and `step_program` ("split" or "fused") in the module's
+  /// `moe.model`; f32, true and split where there is none. Fails, with a diagnostic, on an unknown
+  /// precision or step program.
   static mlir::FailureOr<Policy> of(mlir::ModuleOp module);
 };
 

@@ -30,6 +30,7 @@ private:
     plan::CollectiveOp gather;
     Value from;    // as in `gather`
     Value current; // the buffer that holds it now
+    StringAttr state;
     int64_t layer = 0;
     int64_t othersAtLastUse = -1; // -1: not used yet
   };
@@ -42,7 +43,7 @@ private:
   plan::ProgramOp program_;
   const StateLayers &layers_;
   llvm::DenseMap<Value, int> writers_;
-  llvm::DenseSet<StringAttr> writtenStates_;
+  llvm::DenseSet<StringAttr> writtenStates_; // so far
   llvm::DenseMap<Value, Gathered> gathered_;
   llvm::DenseMap<int64_t, int64_t> ofLayer_; // gathers so far, by layer
   int64_t total_ = 0;
@@ -50,15 +51,15 @@ private:
 
 void Resharder::countWriters() {
   for (Operation *op : instructionsOf(program_))
-    for (Value value : accessesOf(op).writes) {
+    for (Value value : accessesOf(op).writes)
       ++writers_[value];
-      if (isState(value))
-        writtenStates_.insert(value.getDefiningOp<plan::BufferOp>().getStateAttr().getAttr());
-    }
 }
 
-/// Enters the outputs of `gather` that can be gathered again: scratch that nothing else writes, of
-/// states that the program does not write.
+static StringAttr stateOf(Value buffer) {
+  return buffer.getDefiningOp<plan::BufferOp>().getStateAttr().getAttr();
+}
+
+/// Enters the outputs of `gather` that can be gathered again: scratch that nothing else writes.
 void Resharder::note(plan::CollectiveOp gather) {
   if (gather.getKind() != plan::CollectiveKind::AllGather)
     return;
@@ -66,26 +67,26 @@ void Resharder::note(plan::CollectiveOp gather) {
     auto source = gathered_.find(from);
     if (!isState(from) && source == gathered_.end())
       continue;
-    if (isState(from) &&
-        writtenStates_.contains(from.getDefiningOp<plan::BufferOp>().getStateAttr().getAttr()))
-      continue;
     auto buffer = to.getDefiningOp<plan::BufferOp>();
     if (buffer.getArena() != plan::Arena::Transient || writers_[to] != 1)
       continue;
     int64_t layer = isState(from) ? layers_.layerOf(from) : source->second.layer;
+    StringAttr state = isState(from) ? stateOf(from) : source->second.state;
     ++total_;
     ++ofLayer_[layer];
-    gathered_.insert({to, Gathered{gather, from, to, layer, -1}});
+    gathered_.insert({to, Gathered{gather, from, to, state, layer, -1}});
   }
 }
 
-/// The buffer in which `user` finds `value`, gathered again before it where it has to be.
+/// The buffer in which `user` finds `value`, gathered again before it where it has to be; never
+/// from a state that has been written since.
 Value Resharder::use(Value value, Operation *user) {
   auto found = gathered_.find(value);
   if (found == gathered_.end())
     return value;
   Gathered &entry = found->second;
-  if (entry.othersAtLastUse >= 0 && othersOf(entry.layer) > entry.othersAtLastUse) {
+  if (entry.othersAtLastUse >= 0 && othersOf(entry.layer) > entry.othersAtLastUse &&
+      !writtenStates_.contains(entry.state)) {
     Value from = use(entry.from, user);
     OpBuilder builder(user);
     auto first = value.getDefiningOp<plan::BufferOp>();
@@ -111,6 +112,9 @@ void Resharder::run() {
     });
     if (auto gather = dyn_cast<plan::CollectiveOp>(op))
       note(gather);
+    for (Value value : accessesOf(op).writes)
+      if (isState(value))
+        writtenStates_.insert(stateOf(value));
   }
 }
 

@@ -12,8 +12,8 @@ def ReshardAfterForward : Pass<"reshard-after-forward", "::mlir::ModuleOp"> {
     buffer right before its next use. So what is gathered lives while a layer is computed, not from the forward to the
     backward direction: memory for one more gather. The layer is the state's; states without one count as one layer.
 
-    A gathered tensor that something else writes too, or whose state the program writes, is left. `enable=false` leaves
-    all. The passes up to insert-waits leave a module without a `dist.mesh` as it is.
+    A gathered tensor that something else writes too is left, and so is one whose state the program has written by then.
+    `enable=false` leaves all. The passes up to insert-waits leave a module without a `dist.mesh` as it is.
 
     Refused: a program that has addresses or events already.
 
@@ -48,7 +48,7 @@ def BucketCollectives : Pass<"bucket-collectives", "::mlir::ModuleOp"> {
   let description = [{
     Gathers of states that follow each other, are of one layer and over the same axes become one op with a list of pairs, at
     the place of the first; nothing is copied together. Reductions (reduce_scatter, all_reduce) are held back, together
-    with the launches that only add their results to states, and those of one kind over the same axes become one op, at
+    with the launches that only add their results to states or make a scalar of them, and those of one kind over the same axes become one op, at
     the place of the last: until something else needs a result or overwrites what is still to be reduced, until a
     reduction for another layer comes, or until `bucket-bytes` of whole tensors are held back. A reduction belongs to
     the layer of the state that it reads or that its result ends up in; one without such a state, as of a router's
@@ -125,8 +125,8 @@ def AssignStreams : Pass<"assign-streams", "::mlir::ModuleOp"> {
     - 0 computes. Token exchanges are here too, and the gather of their counts: what they send was computed just before and
       what they get is used right behind, so a stream of their own would only add two waits each.
     - 1 gathers states.
-    - 2 reduces (reduce_scatter, all_reduce), and adds what was reduced to states where that takes nothing else, so that
-      the stream that computes does not wait for a gradient.
+    - 2 reduces (reduce_scatter, all_reduce), and adds what was reduced to states or makes a scalar of it (its sum of
+      squares) where that takes nothing else, so that the stream that computes does not wait for a gradient.
 
     The body of a repeat is on the repeat's stream.
 

@@ -31,6 +31,7 @@ public:
 
 private:
   void forwardIdentities();
+  bool updatesItself(moe::GradientOp gradient);
   void sinkConstants();
   void tieSums(dist::RoundsOp loop);
   LogicalResult collect(Block &block);
@@ -136,6 +137,13 @@ void FunctionLowering::forwardIdentities() {
   });
 }
 
+/// Whether the program writes the parameter whose gradient is marked: it has used the gradient.
+bool FunctionLowering::updatesItself(moe::GradientOp gradient) {
+  return llvm::any_of(func_.getOps<moe::WriteOp>(), [&](moe::WriteOp write) {
+    return write.getStateAttr() == gradient.getParameterAttr();
+  });
+}
+
 /// Makes a constant anew wherever it is used. To fill memory costs less than to keep it, and one
 /// that is updated is then updated in place.
 void FunctionLowering::sinkConstants() {
@@ -187,6 +195,9 @@ LogicalResult FunctionLowering::collect(Block &block) {
       tieSums(loop);
       if (failed(collect(loop.getBody().front())))
         return failure();
+    } else if (auto gradient = dyn_cast<moe::GradientOp>(op)) {
+      if (!updatesItself(gradient))
+        return gradient.emitOpError("has no kernel; lower it before to-plan");
     } else if (isa<dist::OverflowRoundsOp>(op)) {
       for (Operation *user : op.getUsers())
         if (!isa<dist::RoundsOp>(user))

@@ -1,7 +1,8 @@
 // verify-gradient-reduction: proves that many ranks train what one would.
 //
 // What is proven, axis by axis of the mesh, with the lattice of AxisKinds.h and the rules of
-// AxisFlow.h, over @evaluate, @micro_step and @optimizer_step in this order:
+// AxisFlow.h, over @evaluate, and over @micro_step and @optimizer_step in this order or
+// @train_step:
 //
 //     1. Tokens, parts of states and copies of states meet only where that has a meaning.
 //     2. The loss of a rank, and what else it yields of tokens, is a term of the sum over all ranks
@@ -11,6 +12,9 @@
 //        else, makes the sum. A sum is made of terms only, and gives a total: it is made once.
 //     4. Whatever @optimizer_step writes to a state is the part that the state's sharding says, and
 //        the same for all of its copies.
+//     5. In @train_step, 2 holds of what is computed of tokens. Each state's gradient is marked by
+//        moe.gradient, and is the part of a sum along the axes that divide the state, along the
+//        others a total; for what is computed from there on, 4 holds.
 //
 // Induction over programs: states are as their shardings say when they are loaded (that is the
 // loader's contract), each program that finds them so leaves them so. Of a gradient's state the
@@ -42,6 +46,9 @@ public:
     auto microStep = symbols_.lookup<func::FuncOp>(kMicroStep);
     auto optimizerStep = symbols_.lookup<func::FuncOp>(kOptimizerStep);
     if (evaluate && failed(runTokens(evaluate)))
+      return failure();
+    if (auto trainStep = symbols_.lookup<func::FuncOp>(kTrainStep);
+        trainStep && (failed(runTokens(trainStep)) || failed(checkMarks(trainStep))))
       return failure();
     if (microStep) {
       if (failed(runTokens(microStep)) || failed(runTokens(microStep)) ||
@@ -84,49 +91,75 @@ private:
 
   /// A program over tokens: its inputs are each rank's own.
   LogicalResult runTokens(func::FuncOp program) {
-    auto checkResult = [&](unsigned index, dist::Axis axis, const AxisKinds &kinds) {
-      AxisKind kind = kinds[axis];
-      if (kinds.isChosen(axis))
-        return LogicalResult(
-            refuse(program, index, axis)
-            << "it is made of what was gathered, or is the maximum over ranks, but terms of a "
-               "sum over ranks are expected; use dist.all_reduce with a sum");
-      if (kind != AxisKind::Zero && !isTerm(kind))
-        return LogicalResult(refuse(program, index, axis)
-                             << "it is " << describe(kind)
-                             << ", but what ranks yield is summed over them, which counts it "
-                             << *mesh_.sizeOf(axis)
-                             << " times; weight it by 1/n for the n ranks (moe.scale)");
-      return success();
-    };
-    return run(program, AxisKind::Own, /*accumulates=*/true, checkResult);
+    return run(program, AxisKind::Own, /*accumulates=*/program.getSymName() != kTrainStep);
   }
 
   /// A program over states: its inputs are the host's numbers, the same for all ranks.
   LogicalResult runUpdate(func::FuncOp program) {
-    auto checkResult = [&](unsigned index, dist::Axis axis, const AxisKinds &kinds) {
-      AxisKind kind = kinds[axis];
-      if (kinds.isChosen(axis))
-        return LogicalResult(
-            refuse(program, index, axis)
-            << "it is made of what was gathered, or is the maximum over ranks, for a sum over "
-               "ranks; use dist.all_reduce with a sum");
-      if (kind != AxisKind::Zero && !isAlike(kind))
-        return LogicalResult(
-            refuse(program, index, axis)
-            << "it is " << describe(kind)
-            << ", but ranks have to agree on it; sum what it is computed from over "
-            << axesText(axis) << " (dist.all_reduce)");
-      return success();
-    };
-    return run(program, AxisKind::Same, /*accumulates=*/false, checkResult);
+    return run(program, AxisKind::Same, /*accumulates=*/false);
+  }
+
+  /// A result that is computed of tokens.
+  LogicalResult checkTerm(func::FuncOp program, unsigned index, dist::Axis axis,
+                          const AxisKinds &kinds) {
+    AxisKind kind = kinds[axis];
+    if (kinds.isChosen(axis))
+      return refuse(program, index, axis)
+             << "it is made of what was gathered, or is the maximum over ranks, but terms of a "
+                "sum over ranks are expected; use dist.all_reduce with a sum";
+    if (kind != AxisKind::Zero && !isTerm(kind))
+      return refuse(program, index, axis)
+             << "it is " << describe(kind)
+             << ", but what ranks yield is summed over them, which counts it "
+             << *mesh_.sizeOf(axis) << " times; weight it by 1/n for the n ranks (moe.scale)";
+    return success();
+  }
+
+  /// A result of an update.
+  LogicalResult checkAgreed(func::FuncOp program, unsigned index, dist::Axis axis,
+                            const AxisKinds &kinds) {
+    AxisKind kind = kinds[axis];
+    if (kinds.isChosen(axis))
+      return refuse(program, index, axis)
+             << "it is made of what was gathered, or is the maximum over ranks, for a sum over "
+                "ranks; use dist.all_reduce with a sum";
+    if (kind != AxisKind::Zero && !isAlike(kind))
+      return refuse(program, index, axis)
+             << "it is " << describe(kind)
+             << ", but ranks have to agree on it; sum what it is computed from over "
+             << axesText(axis) << " (dist.all_reduce)";
+    return success();
+  }
+
+  /// Whatever @train_step updates has its gradient marked, which run() has checked, before it is
+  /// used.
+  LogicalResult checkMarks(func::FuncOp trainStep) {
+    llvm::DenseSet<StringAttr> marked;
+    for (auto gradient : trainStep.getOps<moe::GradientOp>()) {
+      marked.insert(gradient.getParameterAttr().getAttr());
+      for (Operation *user : gradient.getValue().getUsers())
+        if (user->isBeforeInBlock(gradient))
+          return user->emitOpError("uses the gradient of @")
+                 << gradient.getParameter()
+                 << " before moe.gradient marks it; put it behind, or it is not seen as a part of "
+                    "the update";
+    }
+    for (auto write : trainStep.getOps<moe::WriteOp>()) {
+      auto state = symbols_.lookup<moe::StateOp>(write.getState());
+      StringAttr parameter =
+          state.getOfAttr() ? state.getOfAttr().getAttr() : state.getSymNameAttr();
+      if (!marked.contains(parameter))
+        return write.emitOpError("updates @")
+               << state.getSymName() << " in @train_step, which has no gradient of @"
+               << parameter.getValue() << "; mark it (moe.gradient), or nothing proves that it is "
+               << "summed over ranks";
+    }
+    return success();
   }
 
   /// Runs the rules over a program whose inputs are of the kind `inputs`; checks what it writes,
-  /// and each result along each axis by `checkResult`.
-  LogicalResult
-  run(func::FuncOp program, AxisKind inputs, bool accumulates,
-      llvm::function_ref<LogicalResult(unsigned, dist::Axis, const AxisKinds &)> checkResult) {
+  /// and each result along each axis.
+  LogicalResult run(func::FuncOp program, AxisKind inputs, bool accumulates) {
     auto readKinds = [&](moe::ReadOp op) { return read(op); };
     auto checkValue = [&](Operation *op, const AxisKinds &kinds) {
       return checkSink(op, kinds, accumulates);
@@ -136,9 +169,13 @@ private:
       return failure();
     for (auto [index, value] :
          llvm::enumerate(program.getBody().front().getTerminator()->getOperands()))
-      for (dist::Axis axis : mesh_.getAxes())
-        if (failed(checkResult(index, axis, flow.kindsOf(value))))
+      for (dist::Axis axis : mesh_.getAxes()) {
+        const AxisKinds kinds = flow.kindsOf(value);
+        if (failed(isAlike(inputs) || flow.isOfUpdate(value)
+                       ? checkAgreed(program, index, axis, kinds)
+                       : checkTerm(program, index, axis, kinds)))
           return failure();
+      }
     return success();
   }
 

@@ -35,6 +35,9 @@ struct ImportOptions {
   std::string weightDecayScope = "hf";      // or "all"
   std::string auxLossScope = "micro_batch"; // or "pass": over all ranks' tokens of one pass
   bool syncEachBatch = true; // reduce gradients over ranks in each micro_step, not once a step
+  /// "split": micro_step over each pass, then optimizer_step. "fused": both are one program,
+  /// train_step, which a step of one pass takes. "auto": fused where one pass holds a step.
+  std::string stepProgram = "split";
 };
 
 /// Reads DIR/config.json, checks the weights beside it, and builds the module: symbols, parameters,

@@ -147,6 +147,7 @@ DictionaryAttr ModelBuilder::description(const std::string &fingerprint) {
       builder_.getNamedAttr("packing", builder_.getBoolAttr(options_.packing)),
       text("aux_loss_scope", options_.auxLossScope),
       builder_.getNamedAttr("sync_each_batch", builder_.getBoolAttr(options_.syncEachBatch)),
+      text("step_program", bounds_.fused ? "fused" : "split"),
   });
 }
 

@@ -14,6 +14,7 @@ struct PassBounds {
       0; // assign-addresses may lower `tokens` to this to fit the memory; 0: it may not
   int64_t segments = 0;
   int64_t microBatches = 0;
+  bool fused = false; // a pass holds a whole step, and the step is one program
 };
 
 /// Row indices of [T * top_k] rows are 32-bit: more tokens than that are refused (capped for

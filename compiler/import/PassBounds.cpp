@@ -38,6 +38,27 @@ static Status checkRange(const char *flag, int64_t value, int64_t high) {
                        ", expected a number from 1 to " + std::to_string(high));
 }
 
+/// A step is one program where its pass holds all of it, or has to.
+static Status chooseStepProgram(const ImportOptions &options, PassBounds &bounds) {
+  const std::string &program = options.stepProgram;
+  if (program != "auto" && program != "split" && program != "fused")
+    return Status::usage("--step-program: found \"" + program +
+                         "\", expected auto, split or fused");
+  const int64_t steps = options.gradientAccumulationSteps;
+  const int64_t tokens = options.perDeviceTrainBatchSize * options.maxSeqLength * steps; // < 2^56
+  const bool holdsStep = bounds.tokens >= tokens && bounds.microBatches >= steps;
+  if (program == "fused" && !holdsStep)
+    return Status::usage("--step-program: fused needs a pass that holds a whole step, " +
+                         std::to_string(steps) + " micro-batches and " + std::to_string(tokens) +
+                         " tokens, but one holds " + std::to_string(bounds.microBatches) + " and " +
+                         std::to_string(bounds.tokens) +
+                         "; raise --coalesce, lower --gradient-accumulation-steps, or use split");
+  bounds.fused = program != "split" && holdsStep;
+  if (bounds.fused)
+    bounds.minimumTokens = 0;
+  return {};
+}
+
 Result<PassBounds> passBounds(const ImportOptions &options, int64_t topK) {
   SY_RETURN_IF_ERROR(
       checkRange("--per-device-train-batch-size", options.perDeviceTrainBatchSize, 1 << 16));
@@ -73,6 +94,7 @@ Result<PassBounds> passBounds(const ImportOptions &options, int64_t topK) {
     return Status::usage("--coalesce: " + std::to_string(bounds.tokens) +
                          " tokens are more than one pass of this model holds, " +
                          std::to_string(maxTokens) + "; lower it or use auto");
+  SY_RETURN_IF_ERROR(chooseStepProgram(options, bounds));
   const int64_t rows = bounds.microBatches * options.perDeviceTrainBatchSize;
   bounds.segments = options.packing ? rows * kPackedSegmentsPerRow : rows;
   bounds.segments = std::min(bounds.segments, bounds.tokens);

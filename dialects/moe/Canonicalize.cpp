@@ -1,6 +1,6 @@
 // Folders and canonicalization patterns.
 
-#include "dialects/moe/MoE.h"
+#include "dialects/moe/Extents.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/PatternMatch.h"
@@ -67,6 +67,31 @@ OpFoldResult AccumulateOp::fold(FoldAdaptor constants) {
 OpFoldResult BoundaryOp::fold(FoldAdaptor) {
   auto inner = getOperand().getDefiningOp<BoundaryOp>();
   return inner && inner.getLayer() == getLayer() ? OpFoldResult(getOperand()) : OpFoldResult();
+}
+
+/// A sum that is only rounded to the elements of its operands is rounded where it is made.
+template <typename WgradOp>
+struct RoundSum : OpRewritePattern<WgradOp> {
+  using OpRewritePattern<WgradOp>::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(WgradOp op, PatternRewriter &rewriter) const override {
+    auto cast = op->hasOneUse() ? dyn_cast<CastOp>(*op->user_begin()) : CastOp();
+    if (!cast || elementOf(cast.getY()) != elementOf(op.getDy()) ||
+        cast.getX().getType() == cast.getY().getType())
+      return failure();
+    rewriter.modifyOpInPlace(op, [&] { op.getDw().setType(cast.getType()); });
+    rewriter.replaceOp(cast, op.getDw());
+    return success();
+  }
+};
+
+void LinearWgradOp::getCanonicalizationPatterns(RewritePatternSet &patterns, MLIRContext *context) {
+  patterns.add<RoundSum<LinearWgradOp>>(context);
+}
+
+void GroupedGemmWgradOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
+                                                     MLIRContext *context) {
+  patterns.add<RoundSum<GroupedGemmWgradOp>>(context);
 }
 
 /// Whether the grad op computes, beside its gradients, just what the forward op does.

@@ -98,6 +98,13 @@ LogicalResult inferTensor(std::optional<Location> location, SmallVectorImpl<Type
   return success();
 }
 
+LogicalResult verifySumElement(Operation *op, Value sum, Value operand) {
+  if (elementOf(sum).isF32() || elementOf(sum) == elementOf(operand))
+    return success();
+  return op->emitOpError("expects a sum in f32 or rounded to ")
+         << elementOf(operand) << ", the operands' element type, but it is in " << elementOf(sum);
+}
+
 Extent ShapeMatcher::operator[](StringRef name) const {
   const auto *found = llvm::find_if(bindings_, [&](const Binding &b) { return b.name == name; });
   return found == bindings_.end() ? Extent() : found->extent;

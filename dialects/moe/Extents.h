@@ -58,6 +58,9 @@ mlir::LogicalResult inferTensor(std::optional<mlir::Location> location,
                                 llvm::SmallVectorImpl<mlir::Type> &types,
                                 llvm::ArrayRef<Extent> extents, mlir::Type element);
 
+/// Checks that the elements of `sum`, a result of `op`, are float32 or those of `operand`.
+mlir::LogicalResult verifySumElement(mlir::Operation *op, mlir::Value sum, mlir::Value operand);
+
 /// Matches the shapes of an op's operands and results against extents by name, as descriptions
 /// write them: x [T, K], w [N, K]. The first extent of a name defines it.
 class ShapeMatcher {

@@ -37,19 +37,18 @@ LogicalResult LinearDgradOp::verify() {
                  failed(shapes.match("w", getW(), {"N", "K"})));
 }
 
-LogicalResult LinearWgradOp::inferReturnTypes(MLIRContext *context,
-                                              std::optional<Location> location, Adaptor op,
-                                              SmallVectorImpl<Type> &types) {
-  // linear_wgrad_c3
-  return inferTensor(location, types, {Extent::of(op.getDy(), 1), Extent::of(op.getX(), 1)},
-                     Float32Type::get(context));
+void LinearWgradOp::build(OpBuilder &builder, OperationState &state, Value dy, Value x) {
+  build(builder, state, tensorType({Extent::of(dy, 1), Extent::of(x, 1)}, builder.getF32Type()), dy,
+        x);
 }
 
 LogicalResult LinearWgradOp::verify() {
-  // linear_wgrad_c1; linear_wgrad_c2 is a trait
+  // linear_wgrad_c1, linear_wgrad_c3, linear_wgrad_c4; linear_wgrad_c2 is a trait
   ShapeMatcher shapes(*this);
   return failure(failed(shapes.match("dy", getDy(), {"T", "N"})) ||
-                 failed(shapes.match("x", getX(), {"T", "K"})));
+                 failed(shapes.match("x", getX(), {"T", "K"})) ||
+                 failed(shapes.match("dw", getDw(), {"N", "K"})) ||
+                 failed(verifySumElement(*this, getDw(), getDy())));
 }
 
 LogicalResult RmsNormGradOp::verify() {

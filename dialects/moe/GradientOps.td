@@ -49,25 +49,31 @@ def MoE_LinearDgradOp : MoE_KernelOp<"linear_dgrad",
   let hasVerifier = 1;
 }
 
-def MoE_LinearWgradOp : MoE_KernelOp<"linear_wgrad",
-    [InferTypeOpAdaptor, AllElementTypesMatch<["dy", "x"]>]> {
+def MoE_LinearWgradOp : MoE_KernelOp<"linear_wgrad", [AllElementTypesMatch<["dy", "x"]>]> {
   let summary = "Gradient of `moe.linear` by its weight.";
   let description = [{
-    dw[n, k] = sum_t dy[t, n] x[t, k] for `dy` [T, N], `x` [T, K] and `dw` [N, K].
+    dw[n, k] = sum_t dy[t, n] x[t, k] for `dy` [T, N], `x` [T, K] and `dw` [N, K]: the sum in
+    float32, or its rounding to the element type of the operands.
+
+    Canonicalizes: where all that is done with the sum is to round it to the operands' element type
+    (`moe.cast`), it is rounded at once.
 
     Constraints:
     - (C1) `dy` and `x` have the same T.
     - (C2) `dy` and `x` have the same element type.
-    - (C3) `dw` is [N, K] in f32.
+    - (C3) `dw` is [N, K].
+    - (C4) `dw` is in f32 or has the element type of the operands.
 
     ```mlir
     %dw = moe.linear_wgrad %dy, %x
-        : tensor<?x128xbf16, #moe.rows<"T">>, tensor<?x64xbf16, #moe.rows<"T">>
+        : tensor<?x128xbf16, #moe.rows<"T">>, tensor<?x64xbf16, #moe.rows<"T">> -> tensor<128x64xf32>
     ```
   }];
   let arguments = (ins MoE_FloatTensor<2>:$dy, MoE_FloatTensor<2>:$x);
-  let results = (outs MoE_F32Tensor<2>:$dw);
-  let assemblyFormat = "$dy `,` $x attr-dict `:` type(operands)";
+  let results = (outs MoE_FloatTensor<2>:$dw);
+  let builders = [OpBuilder<(ins "::mlir::Value":$dy, "::mlir::Value":$x)>]; // `dw` in f32
+  let assemblyFormat = "$dy `,` $x attr-dict `:` type(operands) `->` type($dw)";
+  let hasCanonicalizer = 1;
   let hasVerifier = 1;
 }
 

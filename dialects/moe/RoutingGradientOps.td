@@ -152,26 +152,37 @@ def MoE_GroupedGemmDgradOp : MoE_KernelOp<"grouped_gemm_dgrad",
 }
 
 def MoE_GroupedGemmWgradOp : MoE_KernelOp<"grouped_gemm_wgrad",
-    [InferTypeOpAdaptor, AllElementTypesMatch<["dy", "x"]>]> {
+    [AllElementTypesMatch<["dy", "x"]>]> {
   let summary = "Gradient of `moe.grouped_gemm` by its weight.";
   let description = [{
     dw[e, n, k] = sum of dy[r, n] x[r, k] over the rows r of expert e, for `dy` [R, N], `x` [R, K],
-    `group_sizes` [E] and `dw` [E, N, K]; zero for an expert without rows.
+    `group_sizes` [E] and `dw` [E, N, K]; zero for an expert without rows. The sum is in float32;
+    `dw` is it, or its rounding to the element type of `dy` and `x`.
+
+    Canonicalizes: where all that is done with the sum is to round it to the operands' element type
+    (`moe.cast`), it is rounded at once.
 
     Constraints:
     - (C1) `dy` and `x` have the same R.
     - (C2) `dy` and `x` have the same element type.
-    - (C3) `dw` is [E, N, K] in f32.
+    - (C3) `dw` is [E, N, K].
+    - (C4) `dw` is in f32 or has the element type of `dy` and `x`.
 
     ```mlir
     %dw = moe.grouped_gemm_wgrad %dy, %x, %group_sizes
-        : tensor<?x192xf32, #moe.rows<2 * "T">>, tensor<?x64xf32, #moe.rows<2 * "T">>, tensor<8xi32>
+        : tensor<?x192xbf16, #moe.rows<2 * "T">>, tensor<?x64xbf16, #moe.rows<2 * "T">>,
+          tensor<8xi32> -> tensor<8x192x64xf32>
     ```
   }];
   let arguments = (ins MoE_FloatTensor<2>:$dy, MoE_FloatTensor<2>:$x,
                        MoE_StaticTensor<"kI32", "i32", 1>:$group_sizes);
-  let results = (outs MoE_F32Tensor<3>:$dw);
-  let assemblyFormat = "$dy `,` $x `,` $group_sizes attr-dict `:` type(operands)";
+  let results = (outs MoE_FloatTensor<3>:$dw);
+  let builders = [ // `dw` in f32
+    OpBuilder<(ins "::mlir::Value":$dy, "::mlir::Value":$x, "::mlir::Value":$group_sizes)>,
+  ];
+  let assemblyFormat =
+      "$dy `,` $x `,` $group_sizes attr-dict `:` type(operands) `->` type($dw)";
+  let hasCanonicalizer = 1;
   let hasVerifier = 1;
 }
 

@@ -212,21 +212,23 @@ LogicalResult GroupedGemmDgradOp::verify() {
                  failed(shapes.match("group_sizes", getGroupSizes(), {"E"})));
 }
 
-LogicalResult GroupedGemmWgradOp::inferReturnTypes(MLIRContext *context,
-                                                   std::optional<Location> location, Adaptor op,
-                                                   SmallVectorImpl<Type> &types) {
-  // grouped_gemm_wgrad_c3
-  return inferTensor(
-      location, types,
-      {Extent::of(op.getGroupSizes(), 0), Extent::of(op.getDy(), 1), Extent::of(op.getX(), 1)},
-      Float32Type::get(context));
+void GroupedGemmWgradOp::build(OpBuilder &builder, OperationState &state, Value dy, Value x,
+                               Value groupSizes) {
+  build(builder, state,
+        tensorType({Extent::of(groupSizes, 0), Extent::of(dy, 1), Extent::of(x, 1)},
+                   builder.getF32Type()),
+        dy, x, groupSizes);
 }
 
 LogicalResult GroupedGemmWgradOp::verify() {
-  // grouped_gemm_wgrad_c1; grouped_gemm_wgrad_c2 is a trait
+  // grouped_gemm_wgrad_c1, grouped_gemm_wgrad_c3, grouped_gemm_wgrad_c4; grouped_gemm_wgrad_c2 is a
+  // trait
   ShapeMatcher shapes(*this);
   return failure(failed(shapes.match("dy", getDy(), {"R", "N"})) ||
-                 failed(shapes.match("x", getX(), {"R", "K"})));
+                 failed(shapes.match("x", getX(), {"R", "K"})) ||
+                 failed(shapes.match("group_sizes", getGroupSizes(), {"E"})) ||
+                 failed(shapes.match("dw", getDw(), {"E", "N", "K"})) ||
+                 failed(verifySumElement(*this, getDw(), getDy())));
 }
 
 LogicalResult GatedActivationOp::inferReturnTypes(MLIRContext *, std::optional<Location> location,

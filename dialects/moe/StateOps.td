@@ -135,7 +135,8 @@ def MoE_GradientOp : MoE_Op<"gradient", [DeclareOpInterfaceMethods<SymbolUserOpI
   let description = [{
     What `differentiate` leaves where a gradient ends: the sum over the tokens of one pass, in
     float32. `accumulate` replaces it by an addition to the parameter's gradient state. What it
-    leaves in `@optimizer_step` is a step's gradient, with the elements of that state.
+    leaves in `@optimizer_step` is a step's gradient, with the elements of that state. In
+    `@train_step` it stays as a mark, by which verify-gradient-reduction finds the gradient.
 
     Constraints:
     - (C1) `parameter` names a `moe.state` of kind parameter.

@@ -81,7 +81,8 @@ std::string communicationText(const Plan &plan) {
   for (const Program &program : plan.programs) {
     ProgramTraffic traffic = trafficOf(plan, program, bounds);
     addTraffic(table, program.name, traffic);
-    if (program.name != "micro_step" && program.name != "optimizer_step")
+    if (program.name != "micro_step" && program.name != "optimizer_step" &&
+        program.name != "train_step")
       continue;
     add(step.expected, traffic.expected);
     add(step.worst, traffic.worst);

@@ -139,7 +139,7 @@ struct Port {
 };
 
 struct Program {
-  std::string name; // micro_step, optimizer_step, evaluate, logits
+  std::string name; // micro_step and optimizer_step, or train_step; evaluate, logits
   std::vector<Buffer> buffers;
   std::vector<Port> inputs;
   std::vector<Port> outputs;

@@ -296,6 +296,41 @@ private:
   std::map<std::pair<int32_t, StateKind>, int> companions_;
 };
 
+const Program *findProgram(const Plan &plan, std::string_view name) {
+  auto found = std::find_if(plan.programs.begin(), plan.programs.end(),
+                            [&](const Program &program) { return program.name == name; });
+  return found == plan.programs.end() ? nullptr : &*found;
+}
+
+int64_t boundOf(const Plan &plan, std::string_view name) {
+  auto found = std::find_if(plan.symbols.begin(), plan.symbols.end(),
+                            [&](const Symbol &symbol) { return symbol.name == name; });
+  return found == plan.symbols.end() ? 0 : found->bound;
+}
+
+/// A step is one program over one pass, which then holds all of its micro-batches, or two.
+Status verifyStep(const Plan &plan) {
+  if (!findProgram(plan, "train_step"))
+    return {};
+  for (std::string_view other : {"micro_step", "optimizer_step"})
+    if (findProgram(plan, other))
+      return Status::invalidInput("has the program train_step, a whole step, and beside it " +
+                                  std::string(other) + "; expected one or the other");
+  const Training &training = plan.training; // its numbers are at most 2^40
+  const int64_t microBatches = training.gradientAccumulationSteps;
+  const double tokens = static_cast<double>(training.perDeviceTrainBatchSize) *
+                        static_cast<double>(training.maxSeqLength) *
+                        static_cast<double>(microBatches);
+  if (static_cast<double>(boundOf(plan, "T")) < tokens || boundOf(plan, "M") < microBatches)
+    return Status::invalidInput(
+        "has the program train_step, but a pass of T = " + std::to_string(boundOf(plan, "T")) +
+        " tokens and M = " + std::to_string(boundOf(plan, "M")) +
+        " micro-batches does not hold the step's " + std::to_string(microBatches) + " x " +
+        std::to_string(training.perDeviceTrainBatchSize) + " rows of " +
+        std::to_string(training.maxSeqLength) + " tokens");
+  return {};
+}
+
 Status verifyPeak(const Plan &plan) {
   uint64_t sum = 0;
   for (int i = 0; i < kNumArenas; ++i) {
@@ -326,6 +361,7 @@ Status verifyAll(const Plan &plan) {
   SY_RETURN_IF_ERROR(verifySymbols(plan));
   SY_RETURN_IF_ERROR(verifyTraining(plan.training));
   SY_RETURN_IF_ERROR(verifyPeak(plan));
+  SY_RETURN_IF_ERROR(verifyStep(plan));
   ArenaEnds ends = {};
   SY_RETURN_IF_ERROR(StateVerifier(plan).verify(ends[static_cast<size_t>(Arena::State)]));
   std::set<std::string_view> names;

@@ -2,6 +2,7 @@
 #include "runtime/plan/VerifyProgram.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 
 namespace switchyard {
@@ -46,6 +47,17 @@ constexpr PortSpec kOptimizerInputs[] = {
 };
 constexpr PortSpec kOptimizerOutputs[] = {{"grad_norm"}, {"apply", PortShape::Scalar, DType::I32}};
 
+template <size_t N, size_t M>
+constexpr std::array<PortSpec, N + M> join(const PortSpec (&first)[N],
+                                           const PortSpec (&second)[M]) {
+  std::array<PortSpec, N + M> all;
+  std::copy(std::begin(first), std::end(first), all.begin());
+  std::copy(std::begin(second), std::end(second), all.begin() + N);
+  return all;
+}
+constexpr auto kTrainInputs = join(kPassInputs, kOptimizerInputs);
+constexpr auto kTrainOutputs = join(kPassOutputs, kOptimizerOutputs);
+
 struct ProgramSpec {
   std::string_view name;
   std::span<const PortSpec> inputs;
@@ -54,6 +66,7 @@ struct ProgramSpec {
 constexpr ProgramSpec kPrograms[] = {
     {"micro_step", kPassInputs, kPassOutputs},
     {"optimizer_step", kOptimizerInputs, kOptimizerOutputs},
+    {"train_step", kTrainInputs, kTrainOutputs},
     {"evaluate", kPassInputs, kPassOutputs},
     {"logits", kLogitsInputs, kLogitsOutputs},
 };
@@ -150,7 +163,7 @@ Status verifyPorts(const Plan &plan, const Program &program) {
                    [&](const ProgramSpec &candidate) { return candidate.name == program.name; });
   if (spec == std::end(kPrograms))
     return Status::invalidInput(
-        "is no known program; expected micro_step, optimizer_step, evaluate or logits");
+        "is no known program; expected micro_step, optimizer_step, train_step, evaluate or logits");
   PortVerifier verifier(plan, program);
   SY_RETURN_IF_ERROR(verifier.check(program.inputs, spec->inputs, "input"));
   return verifier.check(program.outputs, spec->outputs, "output");

@@ -384,11 +384,11 @@ Status ProgramVerifier::checkReadable(uint32_t index, const std::string &reader)
                               through);
 }
 
-/// Only optimizer_step changes what outlives a step; micro_step adds to gradients; evaluate and
-/// logits change nothing.
+/// Only optimizer_step and train_step change what outlives a step; micro_step adds to gradients;
+/// evaluate and logits change nothing.
 Status ProgramVerifier::writeState(const Buffer &buffer) {
   const State &state = plan_.states[buffer.state];
-  bool allowed = program_.name == "optimizer_step" ||
+  bool allowed = program_.name == "optimizer_step" || program_.name == "train_step" ||
                  (program_.name == "micro_step" && state.kind == StateKind::Gradient);
   if (!allowed)
     return Status::invalidInput("writes " + std::string(name(state.kind)) + " '" + state.name +

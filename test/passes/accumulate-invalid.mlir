@@ -50,3 +50,14 @@ module attributes {moe.model = {sync_each_batch = false}} {
     return
   }
 }
+
+// -----
+
+// expected-error @+1 {{moe.model: step_program is "both", expected "split" or "fused"}}
+module attributes {moe.model = {step_program = "both"}} {
+  moe.state @w : tensor<8xf32> {kind = parameter} from "w"
+  func.func @micro_step(%dw: tensor<8xf32> {moe.name = "dw"}) {
+    moe.gradient @w, %dw : tensor<8xf32>
+    return
+  }
+}

@@ -7,8 +7,9 @@ moe.symbol @R {bound = 16 : i64, rows_per_token = 2.0 : f64}
 moe.state @w : tensor<200xf32> {kind = parameter, layer = 0, sharding = #dist.sharding<flat over ["fsdp"]>} from "w"
 moe.state @w.grad : tensor<200xf32> {kind = gradient, of = @w, layer = 0, sharding = #dist.sharding<flat over ["fsdp"]>}
 
-// Gathers of states are on stream 1, reductions and what only adds their results to states on stream 2. The counts'
-// gather, the exchange and a repeat with all of its body stay on stream 0, as does what takes a reduced value elsewhere.
+// Gathers of states are on stream 1, reductions and what only adds their results to states or squares them on stream 2.
+// The counts' gather, the exchange and a repeat with all of its body stay on stream 0, as does what takes a reduced value
+// elsewhere.
 
 // CHECK-LABEL: plan.program @micro_step
 // CHECK: all_gather over ["fsdp"] {{.*}} stream 1{{$}}
@@ -20,7 +21,7 @@ moe.state @w.grad : tensor<200xf32> {kind = gradient, of = @w, layer = 0, shardi
 // CHECK: reduce_scatter {{.*}} stream 2{{$}}
 // CHECK: all_reduce {{.*}} stream 2{{$}}
 // CHECK: plan.launch "accumulate" {{.*}} {} stream 2{{$}}
-// CHECK: plan.launch "sum_of_squares" {{.*}} {}{{$}}
+// CHECK: plan.launch "sum_of_squares" {{.*}} {} stream 2{{$}}
 // CHECK: plan.launch "scale" {{.*}} {factor = 2.000000e+00 : f64}{{$}}
 // CHECK: plan.launch "accumulate" {{.*}} {}{{$}}
 plan.program @micro_step {

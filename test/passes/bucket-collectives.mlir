@@ -173,3 +173,48 @@ plan.program @needed {
 plan.program @alone {
   %x = plan.buffer transient at 0 : tensor<4xf32>
 }
+
+// -----
+
+dist.mesh @mesh <["fsdp"=2]>
+moe.state @a : tensor<200xf32> {kind = parameter, layer = 1, sharding = #dist.sharding<flat over ["fsdp"]>} from "a"
+moe.state @b : tensor<200xf32> {kind = parameter, layer = 1, sharding = #dist.sharding<flat over ["fsdp"]>} from "b"
+
+// The sums of squares of what is held back are held back with it, unlike what takes anything else too.
+
+// CHECK-LABEL: plan.program @squares
+// CHECK: plan.launch "scale"
+// CHECK-NEXT: plan.launch "scale"
+// CHECK-NEXT: reduce_scatter over ["fsdp"] ins(%{{.*}}, %{{.*}} : {{.*}}) outs(%[[RA:.*]], %[[RB:[0-9a-z]+]] :
+// CHECK-NEXT: plan.launch "sum_of_squares" ins(%[[RA]] : {{.*}}) outs(%[[A:.*]] :
+// CHECK-NEXT: plan.launch "sum_of_squares" ins(%[[RB]] : {{.*}}) outs(%[[B:[0-9a-z]+]] :
+// CHECK-NEXT: plan.launch "sum" ins(%[[A]], %[[B]] : {{.*}}) outs(%[[SUM:[0-9a-z]+]] :
+// CHECK-NEXT: plan.launch "clip" ins(%[[SUM]]
+// NONE-LABEL: plan.program @squares
+// SMALL-LABEL: plan.program @squares
+plan.program @squares {
+  %x = plan.buffer io input "x" : tensor<200xf32>
+  %most = plan.buffer io input "max_grad_norm" : tensor<f32>
+  %sa = plan.buffer state @a : tensor<128xf32>
+  %sb = plan.buffer state @b : tensor<128xf32>
+  %da = plan.buffer transient reserve 256 : tensor<200xf32>
+  %db = plan.buffer transient reserve 256 : tensor<200xf32>
+  %ra = plan.buffer transient : tensor<128xf32>
+  %rb = plan.buffer transient : tensor<128xf32>
+  %a = plan.buffer transient : tensor<f32>
+  %b = plan.buffer transient : tensor<f32>
+  %sum = plan.buffer transient : tensor<f32>
+  %norm = plan.buffer transient : tensor<f32>
+  %coefficient = plan.buffer transient : tensor<f32>
+  %apply = plan.buffer transient : tensor<i32>
+  plan.launch "scale" ins(%x : !plan.buffer<tensor<200xf32>>) outs(%da : !plan.buffer<tensor<200xf32>>) {factor = 2.0 : f64}
+  plan.collective reduce_scatter over ["fsdp"] ins(%da : !plan.buffer<tensor<200xf32>>) outs(%ra : !plan.buffer<tensor<128xf32>>)
+  plan.launch "sum_of_squares" ins(%ra : !plan.buffer<tensor<128xf32>>) outs(%a : !plan.buffer<tensor<f32>>) {}
+  plan.launch "scale" ins(%x : !plan.buffer<tensor<200xf32>>) outs(%db : !plan.buffer<tensor<200xf32>>) {factor = 2.0 : f64}
+  plan.collective reduce_scatter over ["fsdp"] ins(%db : !plan.buffer<tensor<200xf32>>) outs(%rb : !plan.buffer<tensor<128xf32>>)
+  plan.launch "sum_of_squares" ins(%rb : !plan.buffer<tensor<128xf32>>) outs(%b : !plan.buffer<tensor<f32>>) {}
+  plan.launch "sum" ins(%a, %b : !plan.buffer<tensor<f32>>, !plan.buffer<tensor<f32>>) outs(%sum : !plan.buffer<tensor<f32>>) {}
+  plan.launch "clip" ins(%sum, %most : !plan.buffer<tensor<f32>>, !plan.buffer<tensor<f32>>) outs(%norm, %coefficient, %apply : !plan.buffer<tensor<f32>>, !plan.buffer<tensor<f32>>, !plan.buffer<tensor<i32>>) {}
+  plan.launch "accumulate" ins(%ra : !plan.buffer<tensor<128xf32>>) updates(%sa : !plan.buffer<tensor<128xf32>>) {}
+  plan.launch "accumulate" ins(%rb : !plan.buffer<tensor<128xf32>>) updates(%sb : !plan.buffer<tensor<128xf32>>) {}
+}

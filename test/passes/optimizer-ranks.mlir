@@ -49,3 +49,26 @@ func.func @optimizer_step() {
   moe.gradient @a, %shard : tensor<256xf32>
   return
 }
+
+// -----
+
+// A step that is one program: what a user tunes is the same on all ranks, unlike its other inputs.
+
+// CHECK-LABEL: func.func @train_step(
+// CHECK-SAME: %[[DW:[a-z0-9]+]]: tensor<16xf32> {moe.name = "dw"},
+// CHECK-SAME: tensor<f32> {dist.replicated = #dist.axes<["fsdp", "ep"]>, moe.name = "learning_rate"}
+// CHECK-SAME: tensor<f32> {dist.replicated = #dist.axes<["fsdp", "ep"]>, moe.name = "step"}
+// CHECK: %[[PART:.*]] = dist.reduce_scatter
+// CHECK: %[[SQUARE:.*]] = moe.sum_of_squares %[[PART]]
+// CHECK: %[[OWN:.*]] = moe.sum %[[SQUARE]]
+// CHECK: dist.all_reduce %[[OWN]] over ["fsdp"] : tensor<f32>
+module attributes {moe.model = {step_program = "fused"}} {
+  dist.mesh @mesh <["fsdp"=2, "ep"=2]>
+  moe.state @w : tensor<16xf32> {kind = parameter, sharding = #dist.sharding<flat over ["fsdp"]>} from "w"
+  func.func @micro_step(%dw: tensor<16xf32> {moe.name = "dw"}) {
+    %total = dist.all_reduce %dw over ["ep"] : tensor<16xf32>
+    %part = dist.reduce_scatter %total over ["fsdp"] : tensor<16xf32> -> tensor<128xf32>
+    moe.gradient @w, %part : tensor<128xf32>
+    return
+  }
+}

@@ -61,3 +61,40 @@ module attributes {moe.model = {precision = "bf16_f32_state"}} {
   moe.state @a : tensor<4xbf16> {kind = parameter} from "a"
   moe.state @a.grad : tensor<4xf32> {kind = gradient, of = @a}
 }
+
+// -----
+
+// A step that is one program: the norm and the updates stand behind the pass that makes the gradients. Squares are summed
+// where a gradient is made, and added up in the order of the parameters. The gradients stay marked.
+
+// CHECK-NOT: func.func @micro_step
+// CHECK-LABEL: func.func @train_step(
+// CHECK-SAME: %[[X:[a-z0-9]+]]: tensor<4xf32> {moe.name = "x"}, %[[LR:[a-z0-9]+]]: tensor<f32> {moe.name = "learning_rate"}
+// CHECK-SAME: %[[MAX:[a-z0-9]+]]: tensor<f32> {moe.name = "max_grad_norm"}, %{{[a-z0-9]+}}: tensor<f32> {moe.name = "step"})
+// CHECK-SAME: -> (tensor<4xf32> {moe.name = "y"}, tensor<f32> {moe.name = "grad_norm"}, tensor<i32> {moe.name = "apply"})
+// CHECK-NEXT: %[[DB:.*]] = moe.scale %[[X]] by 2.0
+// CHECK-NEXT: moe.gradient @b, %[[DB]]
+// CHECK-NEXT: %[[SB:.*]] = moe.sum_of_squares %[[DB]]
+// CHECK-NEXT: %[[DA:.*]] = moe.scale %[[X]] by 3.0
+// CHECK-NEXT: moe.gradient @a, %[[DA]]
+// CHECK-NEXT: %[[SA:.*]] = moe.sum_of_squares %[[DA]]
+// CHECK-NEXT: %[[Y:.*]] = moe.add
+// CHECK-NEXT: %[[SUM:.*]] = moe.sum %[[SA]], %[[SB]]
+// CHECK-NEXT: %[[NORM:.*]], %[[C:.*]], %[[APPLY:.*]] = moe.clip %[[SUM]] to %[[MAX]]
+// CHECK: %[[A:.*]] = moe.read @a :
+// CHECK: %[[A1:.*]], %{{.*}}, %{{.*}} = moe.adamw %[[A]], %{{.*}}, %{{.*}}, %[[DA]] times %[[C]] if %[[APPLY]] rate %[[LR]]
+// CHECK: moe.write @a, %[[A1]]
+// CHECK: moe.adamw {{.*}}, %[[DB]] times
+// CHECK: return %[[Y]], %[[NORM]], %[[APPLY]]
+module attributes {moe.model = {step_program = "fused"}} {
+  moe.state @a : tensor<4xf32> {kind = parameter} from "a"
+  moe.state @b : tensor<4xf32> {kind = parameter, decay = true} from "b"
+  func.func @micro_step(%x: tensor<4xf32> {moe.name = "x"}) -> (tensor<4xf32> {moe.name = "y"}) {
+    %db = moe.scale %x by 2.0 : tensor<4xf32>
+    moe.gradient @b, %db : tensor<4xf32>
+    %da = moe.scale %x by 3.0 : tensor<4xf32>
+    moe.gradient @a, %da : tensor<4xf32>
+    %y = moe.add %da, %db : tensor<4xf32>
+    return %y : tensor<4xf32>
+  }
+}

@@ -100,3 +100,33 @@ plan.program @written {
 plan.program @alone {
   %x = plan.buffer transient at 0 : tensor<4xf32>
 }
+
+// -----
+
+dist.mesh @mesh <["fsdp"=2]>
+moe.state @a : tensor<200xf32> {kind = parameter, layer = 0, sharding = #dist.sharding<flat over ["fsdp"]>} from "a"
+moe.state @c : tensor<200xf32> {kind = parameter, layer = 1, sharding = #dist.sharding<flat over ["fsdp"]>} from "c"
+
+// A program that writes the state later still gathers it again before.
+
+// CHECK-LABEL: plan.program @written_last
+// CHECK-COUNT-2: all_gather
+// CHECK: plan.launch "add" ins(%{{.*}}, %[[C:[a-z0-9]+]] :
+// CHECK: all_gather over ["fsdp"] ins(%[[SA:[a-z0-9]+]] : {{.*}}) outs(%[[A:[a-z0-9]+]] :
+// CHECK-NEXT: plan.launch "add" ins(%[[A]], %{{.*}} :
+// CHECK-NEXT: plan.launch "accumulate" ins({{.*}}) updates(%[[SA]] :
+// CHECK-NOT: all_gather
+plan.program @written_last {
+  %sa = plan.buffer state @a : tensor<128xf32>
+  %sc = plan.buffer state @c : tensor<128xf32>
+  %a = plan.buffer transient reserve 256 : tensor<200xf32>
+  %c = plan.buffer transient reserve 256 : tensor<200xf32>
+  %y = plan.buffer transient : tensor<200xf32>
+  %z = plan.buffer transient : tensor<200xf32>
+  plan.collective all_gather over ["fsdp"] ins(%sa : !plan.buffer<tensor<128xf32>>) outs(%a : !plan.buffer<tensor<200xf32>>)
+  plan.launch "add" ins(%a, %a : !plan.buffer<tensor<200xf32>>, !plan.buffer<tensor<200xf32>>) outs(%y : !plan.buffer<tensor<200xf32>>) {}
+  plan.collective all_gather over ["fsdp"] ins(%sc : !plan.buffer<tensor<128xf32>>) outs(%c : !plan.buffer<tensor<200xf32>>)
+  plan.launch "add" ins(%y, %c : !plan.buffer<tensor<200xf32>>, !plan.buffer<tensor<200xf32>>) outs(%z : !plan.buffer<tensor<200xf32>>) {}
+  plan.launch "add" ins(%a, %z : !plan.buffer<tensor<200xf32>>, !plan.buffer<tensor<200xf32>>) outs(%y : !plan.buffer<tensor<200xf32>>) {}
+  plan.launch "accumulate" ins(%sc : !plan.buffer<tensor<128xf32>>) updates(%sa : !plan.buffer<tensor<128xf32>>) {}
+}

@@ -95,3 +95,23 @@ func.func @inputs(%x: tensor<4xf32> {moe.name = "x"}) -> (tensor<4xf32> {moe.nam
   %s = moe.accumulate %x, %x : tensor<4xf32>, tensor<4xf32>
   return %x, %s : tensor<4xf32>, tensor<4xf32>
 }
+
+// -----
+
+moe.state @w : tensor<4xf32> {kind = parameter} from "w"
+
+// A gradient that the program itself has used is only a mark. The update is in place, behind every read of the state.
+
+// CHECK-LABEL: plan.program @train_step
+// CHECK: %[[W:.*]] = plan.buffer state @w
+// CHECK: plan.launch "add" ins(%[[W]], {{.*}}) outs(%[[G:.*]] :
+// CHECK-NEXT: plan.launch "accumulate" ins(%[[G]] : {{.*}}) updates(%[[W]]
+// CHECK-NOT: plan.copy
+func.func @train_step(%x: tensor<4xf32> {moe.name = "x"}) {
+  %w = moe.read @w : tensor<4xf32>
+  %g = moe.add %w, %x : tensor<4xf32>
+  moe.gradient @w, %g : tensor<4xf32>
+  %new = moe.accumulate %w, %g : tensor<4xf32>, tensor<4xf32>
+  moe.write @w, %new : tensor<4xf32>
+  return
+}

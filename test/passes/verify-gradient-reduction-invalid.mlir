@@ -92,7 +92,7 @@ func.func @micro_step(%x: tensor<?x4xf32, #moe.rows<"T">> {moe.name = "x"},
   %rdy, %same = dist.token_exchange %dy, %c over ["ep"]
       : tensor<?x4xf32, #moe.rows<"T">>, tensor<2x4xi32>
   %dw = moe.grouped_gemm_wgrad %rdy, %rx, %sizes
-      : tensor<?x4xf32, #moe.rows<"R">>, tensor<?x4xf32, #moe.rows<"R">>, tensor<2xi32>
+      : tensor<?x4xf32, #moe.rows<"R">>, tensor<?x4xf32, #moe.rows<"R">>, tensor<2xi32> -> tensor<2x4x4xf32>
   // expected-error @+1 {{'dist.all_reduce' op for @w over "ep": sums the result of moe.grouped_gemm_wgrad, of which each rank has another part; drop ["ep"] from its axes}}
   %total = dist.all_reduce %dw over ["ep"] : tensor<2x4x4xf32>
   moe.gradient @w, %total : tensor<2x4x4xf32>
@@ -110,7 +110,7 @@ func.func @micro_step(%x: tensor<?x4xf32, #moe.rows<"T">> {moe.name = "x"},
   // expected-error @+1 {{'dist.all_reduce' op for @w over "dp": adds up rows of different tokens, which are no terms of one sum; sum the gradients of parameters, not of tokens}}
   %sum = dist.all_reduce %dy over ["dp"] : tensor<?x4xf32, #moe.rows<"T">>
   %dw = moe.linear_wgrad %sum, %x
-      : tensor<?x4xf32, #moe.rows<"T">>, tensor<?x4xf32, #moe.rows<"T">>
+      : tensor<?x4xf32, #moe.rows<"T">>, tensor<?x4xf32, #moe.rows<"T">> -> tensor<4x4xf32>
   %total = dist.all_reduce %dw over ["dp"] : tensor<4x4xf32>
   moe.gradient @w, %total : tensor<4x4xf32>
   return
@@ -420,7 +420,7 @@ func.func @micro_step(%x: tensor<?x4xf32, #moe.rows<"T">> {moe.name = "x"},
   %share = moe.scale %largest by 0.5 : tensor<?x4xf32, #moe.rows<"T">>
   // expected-error @+1 {{'moe.linear_wgrad' op for @w over "ep": uses the result of moe.scale, a share that waits to be summed, in what is not known to be linear in it; sum it first (dist.all_reduce)}}
   %dw = moe.linear_wgrad %share, %x
-      : tensor<?x4xf32, #moe.rows<"T">>, tensor<?x4xf32, #moe.rows<"T">>
+      : tensor<?x4xf32, #moe.rows<"T">>, tensor<?x4xf32, #moe.rows<"T">> -> tensor<4x4xf32>
   moe.gradient @w, %dw : tensor<4x4xf32>
   return
 }

@@ -41,6 +41,12 @@ void ImportFlags::add(CLI::App &app) {
       "--sync-each-batch", options_.syncEachBatch,
       "Reduce gradients over ranks in each pass. --sync-each-batch=false: once a step, for "
       "which each rank keeps whole gradients. Default: true");
+  app.add_option("--step-program", options_.stepProgram,
+                 "Programs of a step: split (one over each pass, then the update), fused (one in "
+                 "all, with gradients that do not outlive it, where one pass holds the step), or "
+                 "auto (fused where one pass holds the step and it fits the memory)")
+      ->capture_default_str()
+      ->type_name("auto|split|fused");
   app.add_option("--aux-loss-scope", options_.auxLossScope,
                  "Tokens that a load-balancing loss is over: micro_batch, or pass (those of all "
                  "ranks in one pass)")

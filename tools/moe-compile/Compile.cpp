@@ -84,6 +84,39 @@ std::string defaultMesh(ModuleOp module, int64_t ranks) {
   return "fsdp=" + std::to_string(ranks / ep) + ",ep=" + std::to_string(ep);
 }
 
+/// Whether a step that is one program fits the memory, where `module` has one. Silent: a run that
+/// fails otherwise will fail again.
+bool fitsAsImported(ModuleOp module, const CompileArguments &arguments,
+                    const compiler::PipelineOptions &options) {
+  auto model = module->getAttrOfType<DictionaryAttr>(moe::kModelAttr);
+  if (auto program = model.getAs<StringAttr>("step_program"); !program || program != "fused")
+    return true;
+  OwningOpRef<ModuleOp> trial(cast<ModuleOp>(module->clone()));
+  CompileArguments silent = arguments;
+  silent.printAfter.clear();
+  silent.emit = "plan";
+  if (Status status = runStages(*trial, silent, options); !status.ok())
+    return status.code() != StatusCode::DoesNotFit;
+  auto peak = (*trial)->getAttrOfType<IntegerAttr>(plan::kPeakAttr);
+  return compiler::memoryLimit(options) > 0 || peak.getInt() <= compiler::usableMemory();
+}
+
+/// The module to compile: with --step-program auto, a step of one program where that fits.
+Result<OwningOpRef<ModuleOp>> import(const CompileArguments &arguments,
+                                     compiler::PipelineOptions &options, MLIRContext &context) {
+  SY_ASSIGN_OR_RETURN(
+      OwningOpRef<ModuleOp> module,
+      compiler::importModel(arguments.modelDirectory, arguments.importOptions, context));
+  if (arguments.mesh.empty())
+    options.mesh = defaultMesh(*module, arguments.ranks);
+  compiler::ImportOptions split = arguments.importOptions;
+  split.stepProgram = "split";
+  if (arguments.importOptions.stepProgram != "auto" || arguments.emit == "moe" ||
+      fitsAsImported(*module, arguments, options))
+    return module;
+  return compiler::importModel(arguments.modelDirectory, split, context);
+}
+
 void printSummary(const Plan &plan, const CompileArguments &arguments,
                   const compiler::PipelineOptions &options) {
   std::cout << arguments.output << ": " << plan.training.modelType << ", "
@@ -128,17 +161,13 @@ Status compileModel(const CompileArguments &arguments) {
 
   MLIRContext context(MLIRContext::Threading::DISABLED);
   context.loadDialect<func::FuncDialect, dist::DistDialect, moe::MoEDialect, plan::PlanDialect>();
-  SY_ASSIGN_OR_RETURN(
-      OwningOpRef<ModuleOp> module,
-      compiler::importModel(arguments.modelDirectory, arguments.importOptions, context));
+  SY_ASSIGN_OR_RETURN(OwningOpRef<ModuleOp> module, import(arguments, options, context));
   const std::string textOutput = arguments.output.empty() ? "-" : arguments.output;
   if (arguments.printAfter == "import")
     SY_RETURN_IF_ERROR(writeModule(*module, "-"));
   if (arguments.emit == "moe")
     return writeModule(*module, textOutput);
 
-  if (arguments.mesh.empty())
-    options.mesh = defaultMesh(*module, arguments.ranks);
   SY_RETURN_IF_ERROR(runStages(*module, arguments, options));
   if (arguments.emit == "dist")
     return writeModule(*module, textOutput);

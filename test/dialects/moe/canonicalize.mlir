@@ -178,3 +178,31 @@ func.func @keep_loss(%x: tensor<4x8xf32>, %w: tensor<16x8xf32>, %labels: tensor<
       : tensor<4x8xf32>, tensor<16x8xf32>, tensor<4xi32>, tensor<4xf32>
   return %ce, %dx, %dy : tensor<f32>, tensor<4x8xf32>, tensor<4x8xf32>
 }
+
+// A sum that is only rounded is rounded by the op that makes it.
+// CHECK-LABEL: func.func @round_sums
+// CHECK-NEXT: %[[A:.*]] = moe.linear_wgrad {{.*}} -> tensor<8x6xbf16>
+// CHECK-NEXT: %[[B:.*]] = moe.grouped_gemm_wgrad {{.*}} -> tensor<3x8x6xbf16>
+// CHECK-NEXT: return %[[A]], %[[B]]
+func.func @round_sums(%dy: tensor<4x8xbf16>, %x: tensor<4x6xbf16>, %group_sizes: tensor<3xi32>)
+    -> (tensor<8x6xbf16>, tensor<3x8x6xbf16>) {
+  %a = moe.linear_wgrad %dy, %x : tensor<4x8xbf16>, tensor<4x6xbf16> -> tensor<8x6xf32>
+  %b = moe.grouped_gemm_wgrad %dy, %x, %group_sizes
+      : tensor<4x8xbf16>, tensor<4x6xbf16>, tensor<3xi32> -> tensor<3x8x6xf32>
+  %c = moe.cast %a : tensor<8x6xf32> to tensor<8x6xbf16>
+  %d = moe.cast %b : tensor<3x8x6xf32> to tensor<3x8x6xbf16>
+  return %c, %d : tensor<8x6xbf16>, tensor<3x8x6xbf16>
+}
+
+// The sum is used, or rounded to what no kernel rounds it to: both stay.
+// CHECK-LABEL: func.func @keep_sums
+// CHECK-COUNT-2: moe.linear_wgrad {{.*}} -> tensor<8x6xf32>
+// CHECK-COUNT-2: moe.cast
+func.func @keep_sums(%dy: tensor<4x8xbf16>, %x: tensor<4x6xbf16>, %fy: tensor<4x8xf32>, %fx: tensor<4x6xf32>)
+    -> (tensor<8x6xf32>, tensor<8x6xbf16>, tensor<8x6xbf16>) {
+  %a = moe.linear_wgrad %dy, %x : tensor<4x8xbf16>, tensor<4x6xbf16> -> tensor<8x6xf32>
+  %b = moe.linear_wgrad %fy, %fx : tensor<4x8xf32>, tensor<4x6xf32> -> tensor<8x6xf32>
+  %c = moe.cast %a : tensor<8x6xf32> to tensor<8x6xbf16>
+  %d = moe.cast %b : tensor<8x6xf32> to tensor<8x6xbf16>
+  return %a, %c, %d : tensor<8x6xf32>, tensor<8x6xbf16>, tensor<8x6xbf16>
+}

@@ -20,9 +20,10 @@ func.func @dense(%dy: !hidden, %x: !hidden, %ids: !ids, %w: tensor<64x32xbf16>, 
   // CHECK: moe.linear_dgrad %{{[^ ,]+}}, %{{[^ ,]+}} : tensor<?x64xbf16, #moe.rows<"T">>, tensor<64x32xbf16>
   // GENERIC: "moe.linear_dgrad"{{.*}} -> tensor<?x32xbf16, #moe.rows<"T">>
   %dx = moe.linear_dgrad %dy, %w : !hidden, tensor<64x32xbf16>
-  // CHECK: moe.linear_wgrad %{{[^ ,]+}}, %{{[^ ,]+}} : tensor<?x64xbf16, #moe.rows<"T">>, tensor<?x32xbf16, #moe.rows<"T">>
-  // GENERIC: "moe.linear_wgrad"{{.*}} -> tensor<64x32xf32>
-  %dw = moe.linear_wgrad %dy, %dx : !hidden, tensor<?x32xbf16, #moe.rows<"T">>
+  // CHECK: moe.linear_wgrad %{{[^ ,]+}}, %{{[^ ,]+}} : tensor<?x64xbf16, #moe.rows<"T">>, tensor<?x32xbf16, #moe.rows<"T">> -> tensor<64x32xf32>
+  %dw = moe.linear_wgrad %dy, %dx : !hidden, tensor<?x32xbf16, #moe.rows<"T">> -> tensor<64x32xf32>
+  // CHECK: moe.linear_wgrad {{.*}} -> tensor<64x32xbf16>
+  %rounded = moe.linear_wgrad %dy, %dx : !hidden, tensor<?x32xbf16, #moe.rows<"T">> -> tensor<64x32xbf16>
   // CHECK: moe.rms_norm_grad %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}} eps 1.000000e-05 : tensor<?x64xbf16, #moe.rows<"T">>, tensor<64xbf16>
   // GENERIC: "moe.rms_norm_grad"{{.*}} -> (tensor<?x64xbf16, #moe.rows<"T">>, tensor<64xf32>)
   %dh, %dn = moe.rms_norm_grad %dy, %x, %n eps 1.0e-05 : !hidden, tensor<64xbf16>
@@ -96,10 +97,12 @@ func.func @experts(%dy: !hidden, %rows: !rows, %weights: !weights, %row_of_slot:
   // GENERIC: "moe.grouped_gemm_dgrad"{{.*}} -> tensor<?x32xbf16, #moe.rows<2 * "T">>
   %dx = moe.grouped_gemm_dgrad %drows, %w, %group_sizes : !rows, tensor<8x64x32xbf16>, tensor<8xi32>
   // CHECK: moe.grouped_gemm_wgrad %[[DROWS]], %[[DX]], %{{[^ ,]+}}
-  // CHECK-SAME: : tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<?x32xbf16, #moe.rows<2 * "T">>, tensor<8xi32>
-  // GENERIC: "moe.grouped_gemm_wgrad"{{.*}} -> tensor<8x64x32xf32>
+  // CHECK-SAME: : tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<?x32xbf16, #moe.rows<2 * "T">>, tensor<8xi32> -> tensor<8x64x32xf32>
   %dw = moe.grouped_gemm_wgrad %drows, %dx, %group_sizes
-      : !rows, tensor<?x32xbf16, #moe.rows<2 * "T">>, tensor<8xi32>
+      : !rows, tensor<?x32xbf16, #moe.rows<2 * "T">>, tensor<8xi32> -> tensor<8x64x32xf32>
+  // CHECK: moe.grouped_gemm_wgrad {{.*}} -> tensor<8x64x32xbf16>
+  %rounded = moe.grouped_gemm_wgrad %drows, %dx, %group_sizes
+      : !rows, tensor<?x32xbf16, #moe.rows<2 * "T">>, tensor<8xi32> -> tensor<8x64x32xbf16>
   // CHECK: moe.gated_activation_grad %{{[^ ,]+}}, %{{[^ ,]+}} activation "silu"
   // CHECK-SAME: : tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<?x128xbf16, #moe.rows<2 * "T">>
   // GENERIC: "moe.gated_activation_grad"{{.*}} -> tensor<?x128xbf16, #moe.rows<2 * "T">>

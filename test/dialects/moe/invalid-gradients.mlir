@@ -57,7 +57,7 @@ func.func @linear_dgrad_c3(%dy: tensor<4x8xf32>, %w: tensor<8x6xf32>) {
 
 func.func @linear_wgrad_c1(%dy: tensor<4x8xf32>, %x: tensor<5x6xf32>) {
   // expected-error@+1 {{expects dimension 0 of x to be T = 4, as dimension 0 of dy is, but it is 5}}
-  %d = moe.linear_wgrad %dy, %x : tensor<4x8xf32>, tensor<5x6xf32>
+  %d = moe.linear_wgrad %dy, %x : tensor<4x8xf32>, tensor<5x6xf32> -> tensor<8x6xf32>
   return
 }
 
@@ -65,16 +65,23 @@ func.func @linear_wgrad_c1(%dy: tensor<4x8xf32>, %x: tensor<5x6xf32>) {
 
 func.func @linear_wgrad_c2(%dy: tensor<4x8xf32>, %x: tensor<4x6xbf16>) {
   // expected-error@+1 {{failed to verify that all of {dy, x} have same element type}}
-  %d = moe.linear_wgrad %dy, %x : tensor<4x8xf32>, tensor<4x6xbf16>
+  %d = moe.linear_wgrad %dy, %x : tensor<4x8xf32>, tensor<4x6xbf16> -> tensor<8x6xf32>
   return
 }
 
 // -----
 
 func.func @linear_wgrad_c3(%dy: tensor<4x8xbf16>, %x: tensor<4x6xbf16>) {
-  // expected-error@+2 {{inferred type(s) 'tensor<8x6xf32>' are incompatible with return type(s) of operation 'tensor<6x8xf32>'}}
-  // expected-error@+1 {{failed to infer returned types}}
-  %d = "moe.linear_wgrad"(%dy, %x) : (tensor<4x8xbf16>, tensor<4x6xbf16>) -> tensor<6x8xf32>
+  // expected-error@+1 {{expects dimension 0 of dw to be N = 8, as dimension 1 of dy is, but it is 6}}
+  %d = moe.linear_wgrad %dy, %x : tensor<4x8xbf16>, tensor<4x6xbf16> -> tensor<6x8xf32>
+  return
+}
+
+// -----
+
+func.func @linear_wgrad_c4(%dy: tensor<4x8xf32>, %x: tensor<4x6xf32>) {
+  // expected-error@+1 {{expects a sum in f32 or rounded to 'f32', the operands' element type, but it is in 'bf16'}}
+  %d = moe.linear_wgrad %dy, %x : tensor<4x8xf32>, tensor<4x6xf32> -> tensor<8x6xbf16>
   return
 }
 

@@ -251,7 +251,7 @@ func.func @grouped_gemm_wgrad_c1(%dy: tensor<4x6xbf16>, %x: tensor<5x8xbf16>,
                                  %group_sizes: tensor<3xi32>) {
   // expected-error@+1 {{expects dimension 0 of x to be R = 4, as dimension 0 of dy is, but it is 5}}
   %dw = moe.grouped_gemm_wgrad %dy, %x, %group_sizes
-      : tensor<4x6xbf16>, tensor<5x8xbf16>, tensor<3xi32>
+      : tensor<4x6xbf16>, tensor<5x8xbf16>, tensor<3xi32> -> tensor<3x6x8xf32>
   return
 }
 
@@ -261,7 +261,7 @@ func.func @grouped_gemm_wgrad_c2(%dy: tensor<4x6xbf16>, %x: tensor<4x8xf32>,
                                  %group_sizes: tensor<3xi32>) {
   // expected-error@+1 {{failed to verify that all of {dy, x} have same element type}}
   %dw = moe.grouped_gemm_wgrad %dy, %x, %group_sizes
-      : tensor<4x6xbf16>, tensor<4x8xf32>, tensor<3xi32>
+      : tensor<4x6xbf16>, tensor<4x8xf32>, tensor<3xi32> -> tensor<3x6x8xf32>
   return
 }
 
@@ -269,10 +269,19 @@ func.func @grouped_gemm_wgrad_c2(%dy: tensor<4x6xbf16>, %x: tensor<4x8xf32>,
 
 func.func @grouped_gemm_wgrad_c3(%dy: tensor<4x6xbf16>, %x: tensor<4x8xbf16>,
                                  %group_sizes: tensor<3xi32>) {
-  // expected-error@+2 {{inferred type(s) 'tensor<3x6x8xf32>' are incompatible with return type(s) of operation 'tensor<3x8x6xf32>'}}
-  // expected-error@+1 {{failed to infer returned types}}
-  %dw = "moe.grouped_gemm_wgrad"(%dy, %x, %group_sizes)
-      : (tensor<4x6xbf16>, tensor<4x8xbf16>, tensor<3xi32>) -> tensor<3x8x6xf32>
+  // expected-error@+1 {{expects dimension 1 of dw to be N = 6, as dimension 1 of dy is, but it is 8}}
+  %dw = moe.grouped_gemm_wgrad %dy, %x, %group_sizes
+      : tensor<4x6xbf16>, tensor<4x8xbf16>, tensor<3xi32> -> tensor<3x8x6xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_c4(%dy: tensor<4x6xf32>, %x: tensor<4x8xf32>,
+                                 %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{expects a sum in f32 or rounded to 'f32', the operands' element type, but it is in 'bf16'}}
+  %dw = moe.grouped_gemm_wgrad %dy, %x, %group_sizes
+      : tensor<4x6xf32>, tensor<4x8xf32>, tensor<3xi32> -> tensor<3x6x8xbf16>
   return
 }
 

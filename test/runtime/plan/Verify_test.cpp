@@ -196,7 +196,20 @@ const Fault kBufferFaults[] = {
 INSTANTIATE_TEST_SUITE_P(Buffers, Faults, testing::ValuesIn(kBufferFaults));
 
 const Fault kPortFaults[] = {
-    {"program train_step: is no known program", [](Plan &p) { p.programs[0].name = "train_step"; }},
+    {"program step: is no known program; expected micro_step, optimizer_step, train_step, evaluate "
+     "or logits",
+     [](Plan &p) { p.programs[0].name = "step"; }},
+    {"has the program train_step, but a pass of T = 40 tokens and M = 3 micro-batches does not "
+     "hold "
+     "the step's 4 x 1 rows of 16 tokens",
+     [](Plan &p) {
+       std::erase_if(p.programs, [](const Program &q) { return q.name == "optimizer_step"; });
+       micro(p).name = "train_step";
+     }},
+    {"has the program train_step, a whole step, and beside it micro_step",
+     [](Plan &p) { programOf(p, "optimizer_step").name = "train_step"; }},
+    {"has the program train_step, a whole step, and beside it optimizer_step",
+     [](Plan &p) { micro(p).name = "train_step"; }},
     {"program micro_step: has no input 'labels'; expected input_ids, position_ids, cu_seqlens, "
      "labels,",
      [](Plan &p) {

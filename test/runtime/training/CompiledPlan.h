@@ -37,12 +37,14 @@ private:
   std::vector<std::vector<int32_t>> ids_;
 };
 
-/// The plan for a folder of the repository, or none, which the caller can't do without.
+/// The plan for a folder, by its path or its name in the repository, or none, which the caller
+/// can't do without.
 inline Plan compiled(const std::string &model, const std::string &flags) {
   TestFolder folder;
   std::string path = folder.file("step.plan");
-  std::string command = "\"" SWITCHYARD_BIN_DIR "/moe-compile\" \"" SWITCHYARD_SOURCE_DIR "/" +
-                        model + "\" -o " + path + " " + flags + " > /dev/null";
+  std::string source = model.starts_with('/') ? model : SWITCHYARD_SOURCE_DIR "/" + model;
+  std::string command = "\"" SWITCHYARD_BIN_DIR "/moe-compile\" \"" + source + "\" -o " + path +
+                        " " + flags + " > /dev/null";
   EXPECT_EQ(std::system(command.c_str()), 0) << command;
   Result<Plan> plan = load(path);
   EXPECT_TRUE(plan.ok()) << plan.status().message();
