@@ -77,6 +77,12 @@ class Gpu(unittest.TestCase):
         self.assertEqual(status, 1)
         self.assertIn("no test passed", output)
 
+    def test_skipped_tests_are_no_pass(self):
+        self.program("kernels_cuda_conformance_test", 'echo "no CUDA device: why"; echo "[  PASSED  ] 12 tests."')
+        status, output, _ = self.run_gpu("--only", "conformance")
+        self.assertEqual(status, 1)
+        self.assertRegex(output, "conformance  FAILED .* the tests were skipped: no CUDA device: why")
+
     def test_a_plan_that_is_not_there(self):
         os.remove(os.path.join(self.path, "plans/olmoe-tiny.plan"))
         status, output, _ = self.run_gpu("--only", "goldens")
