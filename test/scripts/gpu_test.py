@@ -115,7 +115,7 @@ case "$2" in *-1) echo '{metrics}' ;; *) echo '{other}' ;; esac > "$2/metrics.js
         self.assertEqual(status, 0, output)
         self.assertRegex(output, r"step a +switchyard +2\.000 ms \[1\.500 2\.500\] +300 tokens/s, peak 3\.0 GiB")
         self.assertIn("5 figures in", output)
-        self.assertIn("no python3 here has torch and transformers, so ours alone", output)
+        self.assertIn("; left out: peers (no python3 here has torch and transformers)", output)
 
     def test_wrong_uses(self):
         self.assertEqual(self.run_gpu("--only", "golden")[::2],
