@@ -3,6 +3,7 @@
 //
 //   local/LocalCommunicator.h   ranks are threads of one process
 //   mpi/MpiCommunicator.h       ranks are processes started by mpirun
+//   tcp/TcpCommunicator.h       ranks are processes started by another launcher
 //
 // Pointers are the host's. A collective is called by every rank of its group, in the same order;
 // it returns when its receive buffer is complete and its send buffer free. Every rank learns the
@@ -168,7 +169,7 @@ public:
   static constexpr int kMaxRanks = 1024;
   static constexpr int kMaxGroups = 16;
 
-  virtual std::string_view backend() const = 0; // "local", "mpi"
+  virtual std::string_view backend() const = 0; // "local", "mpi", "tcp"
   int rank() const { return rank_; }
   int size() const { return size_; }
   Group &world() { return *groups_.front(); }

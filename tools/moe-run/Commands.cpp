@@ -47,7 +47,15 @@ Result<std::unique_ptr<Session>> openSession(const Plan &plan, const Checkpoint 
 }
 
 DeviceOptions deviceOptions(const Launch &launch, int64_t threads) {
-  return {.threads = launch.threadsPerRank(threads)};
+  return {.threads = launch.threadsPerRank(threads), .gpu = launch.rankHere()};
+}
+
+/// Whether the ranks are processes that nobody has started yet.
+Result<bool> hasRanksToStart(const Launch &launch, const std::string &plan,
+                             const std::string &target) {
+  if (!launch.hasThreads())
+    return false;
+  return isForGpus(plan, target);
 }
 
 /// Says what ranks there are, where it is not just the one of this process.
@@ -170,6 +178,10 @@ Status runTrain(const TrainingArguments &arguments) {
   SY_RETURN_IF_ERROR(validateArguments(arguments));
   SY_RETURN_IF_ERROR(checkOffered(arguments));
   SY_ASSIGN_OR_RETURN(Launch launch, Launch::create(arguments.ranks));
+  SY_ASSIGN_OR_RETURN(bool startsRanks,
+                      hasRanksToStart(launch, arguments.plan, arguments.target.value_or("")));
+  if (startsRanks)
+    return launch.startRanks();
   const std::string tokenizer = tokenizerPath(arguments.tokenizer, arguments.model);
   Plan plan;
   if (launch.isLeader()) {
@@ -207,6 +219,9 @@ Status runTrain(const TrainingArguments &arguments) {
 
 Status runValidate(const ValidateArguments &arguments) {
   SY_ASSIGN_OR_RETURN(Launch launch, Launch::create(arguments.ranks));
+  SY_ASSIGN_OR_RETURN(bool startsRanks, hasRanksToStart(launch, arguments.plan, arguments.target));
+  if (startsRanks)
+    return launch.startRanks();
   const std::string &model = arguments.model.empty() ? arguments.golden : arguments.model;
   if (!arguments.plan.empty() && !(arguments.mesh.empty() && arguments.target.empty()))
     return Status::usage((arguments.mesh.empty() ? "--target" : "--mesh") +
@@ -246,6 +261,9 @@ Status runValidate(const ValidateArguments &arguments) {
 
 Status runEvaluate(const EvaluateArguments &arguments) {
   SY_ASSIGN_OR_RETURN(Launch launch, Launch::create(arguments.ranks));
+  SY_ASSIGN_OR_RETURN(bool startsRanks, hasRanksToStart(launch, arguments.plan, ""));
+  if (startsRanks)
+    return launch.startRanks();
   const std::string tokenizer = tokenizerPath(arguments.tokenizer, arguments.model);
   Plan plan;
   if (launch.isLeader()) {

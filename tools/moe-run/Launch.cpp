@@ -2,6 +2,8 @@
 
 #include "runtime/comm/local/LocalCommunicator.h"
 #include "runtime/comm/mpi/MpiCommunicator.h"
+#include "runtime/comm/process/SpawnRanks.h"
+#include "runtime/comm/tcp/TcpCommunicator.h"
 #include "runtime/device/cpu/CpuDevice.h"
 #include "runtime/plan/PlanFile.h"
 #include "tools/moe-run/CrashReport.h"
@@ -63,22 +65,37 @@ Result<Plan> sharePlan(Plan plan, Agreement &agreement) {
 } // namespace
 
 Result<Launch> Launch::create(int64_t ranks) {
-  std::optional<MpiPlace> place = mpiPlace();
+  SY_ASSIGN_OR_RETURN(std::optional<RankPlace> place, rankPlace());
   if (!place) {
     int count = static_cast<int>(std::max<int64_t>(ranks, 1));
-    return Launch(count == 1 ? Kind::Single : Kind::Threads, count, count, 0);
+    return Launch(count == 1 ? Kind::Single : Kind::Threads, count);
   }
   if (ranks != 0 && ranks != place->size)
-    return Status::usage(fmt::format("--ranks is {}, but mpirun started {}; leave --ranks out, or "
+    return Status::usage(fmt::format("--ranks is {}, but {} started {}; leave --ranks out, or "
                                      "give both the same number",
-                                     ranks, rankCount(place->size)));
-  return Launch(Kind::Mpi, place->size, place->sizeOfHost, place->rank);
+                                     ranks, place->launcher, rankCount(place->size)));
+  // MPI knows where its processes are.
+  bool isMpi = place->launcher == "mpirun" && (hasMpi() || !place->meeting);
+  return Launch(isMpi ? Kind::Mpi : Kind::Tcp, *place);
+}
+
+Status Launch::startRanks() const {
+  return spawnRanks(ranks_);
 }
 
 std::string Launch::describe() const {
-  if (kind_ == Kind::Single)
+  switch (kind_) {
+  case Kind::Single:
     return "";
-  return fmt::format("{} ({})", rankCount(ranks_), kind_ == Kind::Mpi ? "mpi" : "threads");
+  case Kind::Threads:
+    return fmt::format("{} (threads)", rankCount(ranks_));
+  case Kind::Mpi:
+    return fmt::format("{} (mpi)", rankCount(ranks_));
+  case Kind::Tcp:
+    return fmt::format("{} ({})", rankCount(ranks_),
+                       place_->launcher == "moe-run" ? "processes" : place_->launcher);
+  }
+  return "";
 }
 
 int Launch::threadsPerRank(int64_t threads) const {
@@ -95,8 +112,9 @@ Status Launch::checkPlan(const Plan &plan) const {
   const int64_t expected = plan.mesh.numRanks();
   if (expected == ranks_)
     return {};
-  std::string found = kind_ == Kind::Mpi ? fmt::format("mpirun started {}", rankCount(ranks_))
-                                         : fmt::format("this run has {}", rankCount(ranks_));
+  std::string found = place_ && place_->launcher != "moe-run"
+                          ? fmt::format("{} started {}", place_->launcher, rankCount(ranks_))
+                          : fmt::format("this run has {}", rankCount(ranks_));
   std::string mesh = expected > 1 ? " (" + text(plan.mesh) + ")" : "";
   return Status::usage(fmt::format("the plan is for {}{}, but {}; start it with --ranks {} or "
                                    "mpirun -n {}, or compile a plan for {}",
@@ -105,7 +123,7 @@ Status Launch::checkPlan(const Plan &plan) const {
 }
 
 Status Launch::run(Plan plan, const CommunicatorOptions &options, const Tasks &tasks) const {
-  if (kind_ == Kind::Mpi)
+  if (place_)
     return runProcess(std::move(plan), options, tasks);
   SY_RETURN_IF_ERROR(tasks.load(plan));
   if (kind_ == Kind::Threads)
@@ -141,7 +159,9 @@ Status Launch::runThreads(const Plan &plan, const CommunicatorOptions &options,
 }
 
 Status Launch::runProcess(Plan plan, const CommunicatorOptions &options, const Tasks &tasks) const {
-  SY_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> communicator, createMpiCommunicator(options));
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> communicator,
+                      kind_ == Kind::Mpi ? createMpiCommunicator(options)
+                                         : createTcpCommunicator(*place_, options));
   Agreement agreement(communicator.get());
   auto work = [&]() -> Status {
     SY_ASSIGN_OR_RETURN(plan, sharePlan(std::move(plan), agreement));

@@ -1,27 +1,38 @@
-// How many ranks a command has and where they run: threads of this process, or processes that
-// mpirun started, of which this is one.
+// How many ranks a command has and where they run: threads of this process, processes that a
+// launcher started, of which this is one, or processes that this one is to start.
 #pragma once
 
 #include "runtime/comm/Agreement.h"
+#include "runtime/comm/process/RankPlace.h"
 #include "runtime/plan/Plan.h"
 
 #include <functional>
+#include <optional>
 #include <string>
 
 namespace switchyard {
 
 class Launch {
 public:
-  /// `ranks` is what --ranks says; 0: it was not given, and means mpirun's number, or 1. Looks at
-  /// the environment only. Usage: mpirun has another number.
+  /// `ranks` is what --ranks says; 0: it was not given, and means the launcher's number, or 1.
+  /// Looks at the environment only. Usage: the launcher has another number.
   static Result<Launch> create(int64_t ranks);
+
+  /// Whether ranks are to be threads of this process. Those on GPUs are processes each: then this
+  /// one only starts them, by startRanks(), and does nothing else.
+  bool hasThreads() const { return kind_ == Kind::Threads; }
+  /// spawnRanks() (SpawnRanks.h): the whole job.
+  Status startRanks() const;
 
   int ranks() const { return ranks_; }
   /// Those on this host.
   int ranksHere() const { return ranksHere_; }
   /// Whether this process compiles and speaks for all: the one that has rank 0.
-  bool isLeader() const { return processRank_ == 0; }
-  /// "4 ranks (threads)", "1 rank (mpi)"; empty for one rank without a launcher.
+  bool isLeader() const { return !place_ || place_->rank == 0; }
+  /// This process's number among those, where ranks are processes.
+  int rankHere() const { return place_ ? place_->rankOnHost : 0; }
+  /// "4 ranks (threads)", "1 rank (mpi)", "2 ranks (torchrun)"; empty for one rank without a
+  /// launcher.
   std::string describe() const;
 
   /// The worker threads of a rank: `threads`, or if it is 0 this host's cores over its ranks.
@@ -43,10 +54,11 @@ public:
   Status run(Plan plan, const CommunicatorOptions &options, const Tasks &tasks) const;
 
 private:
-  enum class Kind : uint8_t { Single, Threads, Mpi };
+  enum class Kind : uint8_t { Single, Threads, Mpi, Tcp };
 
-  Launch(Kind kind, int ranks, int ranksHere, int processRank)
-      : kind_(kind), ranks_(ranks), ranksHere_(ranksHere), processRank_(processRank) {}
+  Launch(Kind kind, int ranks) : kind_(kind), ranks_(ranks), ranksHere_(ranks) {}
+  Launch(Kind kind, const RankPlace &place)
+      : kind_(kind), ranks_(place.size), ranksHere_(place.sizeOfHost), place_(place) {}
 
   Status runThreads(const Plan &plan, const CommunicatorOptions &options, const Tasks &tasks) const;
   Status runProcess(Plan plan, const CommunicatorOptions &options, const Tasks &tasks) const;
@@ -54,7 +66,7 @@ private:
   Kind kind_;
   int ranks_;
   int ranksHere_;
-  int processRank_;
+  std::optional<RankPlace> place_; // of processes
 };
 
 } // namespace switchyard

@@ -8,6 +8,7 @@
 #include "runtime/plan/Verify.h"
 #include "tools/moe-run/CompilePlan.h"
 
+#include <algorithm>
 #include <filesystem>
 
 namespace switchyard {
@@ -53,7 +54,9 @@ Result<std::vector<std::string>> launchArguments(const CompileRequest &request,
   if (request.threads > 0 || launch.ranksHere() > 1)
     words.insert(words.end(),
                  {"--threads", std::to_string(launch.threadsPerRank(request.threads))});
-  if (launch.ranksHere() > 1) {
+  auto target = std::ranges::find(request.arguments, "--target");
+  bool isForGpus = target != request.arguments.end() && *(target + 1) == "cuda";
+  if (launch.ranksHere() > 1 && !isForGpus) {
     // Ranks share the memory that --coalesce auto would give to one.
     SY_ASSIGN_OR_RETURN(std::unique_ptr<Device> device, createCpuDevice({}, 1));
     words.insert(words.end(),
@@ -74,6 +77,13 @@ Result<Plan> loadPlan(const std::string &path, const std::string &folder, const 
                                 "; compile a plan for this folder");
   SY_RETURN_IF_ERROR(launch.checkPlan(plan));
   return plan;
+}
+
+Result<bool> isForGpus(const std::string &path, const std::string &target) {
+  if (path.empty())
+    return target == "cuda";
+  SY_ASSIGN_OR_RETURN(Plan plan, load(path));
+  return plan.target.kind == kernels::Target::Kind::Cuda;
 }
 
 Result<Plan> compiledPlan(const CompileRequest &request, const Launch &launch) {

@@ -14,6 +14,10 @@ namespace switchyard {
 /// for as many ranks as `launch` has.
 Result<Plan> loadPlan(const std::string &path, const std::string &model, const Launch &launch);
 
+/// Whether a command whose --plan is `path`, or which is to compile one for `target`, runs on GPUs.
+/// Fails as loading the plan does.
+Result<bool> isForGpus(const std::string &path, const std::string &target);
+
 struct CompileRequest {
   std::string model;
   std::vector<std::string> arguments; // of moe-compile

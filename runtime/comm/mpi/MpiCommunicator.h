@@ -8,22 +8,10 @@
 
 #include "runtime/comm/Communicator.h"
 
-#include <optional>
-
 namespace switchyard {
 
 /// Whether this build has MPI.
 bool hasMpi();
-
-/// A process's place in an mpirun job.
-struct MpiPlace {
-  int rank = 0;
-  int size = 1;
-  int sizeOfHost = 1; // the ranks on this host
-};
-
-/// Read from the launcher's environment, without starting MPI; nothing if there is no launcher.
-std::optional<MpiPlace> mpiPlace();
 
 /// Starts MPI and the watch over the other ranks; called by all processes, once, before they start
 /// threads of their own. finish() ends MPI. Usage failure if this build has no MPI.

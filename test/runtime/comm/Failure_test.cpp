@@ -145,16 +145,25 @@ std::chrono::milliseconds anyTime() {
   return milliseconds(std::random_device()() % 100);
 }
 
-class MpiFailure : public testing::Test {
+/// Of processes: started by mpirun, or by the worker itself.
+class ProcessFailure : public testing::TestWithParam<const char *> {
 protected:
   void SetUp() override {
-    if (!hasMpi())
+    if (isMpi() && !hasMpi())
       GTEST_SKIP() << "this build has no MPI";
+  }
+
+  static bool isMpi() { return std::string(GetParam()) == "mpi"; }
+
+  static std::string jobOf(int timeoutMs, const std::string &misdeed = "") {
+    if (isMpi())
+      return mpiJob(timeoutMs, misdeed);
+    return worker() + " tcp " + std::to_string(timeoutMs) + " {folder} " + misdeed;
   }
 
   /// Sends `signal` to a rank at a random moment; the job is over within `time`.
   void loseRank(int lost, int signal, int timeoutMs, milliseconds time, const std::string &reason) {
-    Job job(mpiJob(timeoutMs));
+    Job job(jobOf(timeoutMs));
     std::vector<pid_t> processes;
     for (int rank = 0; rank < kRanks; ++rank)
       processes.push_back(job.pidOf(rank));
@@ -176,19 +185,22 @@ protected:
   }
 };
 
+INSTANTIATE_TEST_SUITE_P(Launchers, ProcessFailure, testing::Values("mpi", "tcp"),
+                         [](const auto &info) { return std::string(info.param); });
+
 // The timeout is long: a death must be seen without it.
-TEST_F(MpiFailure, KilledRankEndsTheOthers) {
+TEST_P(ProcessFailure, KilledRankEndsTheOthers) {
   for (int lost : {0, 2, 3})
     loseRank(lost, SIGKILL, 600'000, milliseconds(5000), "died");
 }
 
-TEST_F(MpiFailure, StoppedRankEndsTheOthersAfterTheTimeout) {
+TEST_P(ProcessFailure, StoppedRankEndsTheOthersAfterTheTimeout) {
   for (int lost : {0, 1})
     loseRank(lost, SIGSTOP, 1000, milliseconds(1000 + 5000), "stalled");
 }
 
-TEST_F(MpiFailure, RankThatLivesAndDoesNotComeIsStalled) {
-  Job job(mpiJob(800, "sleep 1"));
+TEST_P(ProcessFailure, RankThatLivesAndDoesNotComeIsStalled) {
+  Job job(jobOf(800, "sleep 1"));
   ASSERT_EQ(job.waitFor(milliseconds(60'000)), 5) << job.log();
   for (int rank : {0, 2, 3}) {
     std::string lostOne = job.checkRecord(rank, 1, "stalled", 1);
@@ -198,15 +210,15 @@ TEST_F(MpiFailure, RankThatLivesAndDoesNotComeIsStalled) {
   }
 }
 
-TEST_F(MpiFailure, RankThatLeavesWithoutAWordDied) {
-  Job job(mpiJob(600'000, "exit 2"));
+TEST_P(ProcessFailure, RankThatLeavesWithoutAWordDied) {
+  Job job(jobOf(600'000, "exit 2"));
   EXPECT_NE(job.waitFor(milliseconds(60'000)), 0);
   for (int rank : {0, 1, 3})
     job.checkRecord(rank, 2, "died", rank);
 }
 
-TEST_F(MpiFailure, RankThatFailsSaysWhy) {
-  Job job(mpiJob(600'000, "fail 3"));
+TEST_P(ProcessFailure, RankThatFailsSaysWhy) {
+  Job job(jobOf(600'000, "fail 3"));
   EXPECT_NE(job.waitFor(milliseconds(60'000)), 0);
   for (int rank : {0, 1, 2}) {
     job.checkRecord(rank, 3, "failed", rank);

@@ -1,11 +1,13 @@
 // One job for Failure_test.cpp: ranks that reduce without end, one of which may misbehave.
 //
-//   comm_worker mpi|RANKS TIMEOUT_MS FOLDER [sleep|exit|fail RANK]
+//   comm_worker mpi|tcp|RANKS TIMEOUT_MS FOLDER [sleep|exit|fail RANK]
 //
-// Each rank leaves FOLDER/pid-RANK once it works. After some steps rank RANK sleeps for good, ends
-// without a word, or fails with a message.
+// With tcp it starts four processes of its own. Each rank leaves FOLDER/pid-RANK once it works.
+// After some steps rank RANK sleeps for good, ends without a word, or fails with a message.
 #include "runtime/comm/local/LocalCommunicator.h"
 #include "runtime/comm/mpi/MpiCommunicator.h"
+#include "runtime/comm/process/SpawnRanks.h"
+#include "runtime/comm/tcp/TcpCommunicator.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -81,8 +83,14 @@ int runThreads(const Job &job, int ranks) {
   return code;
 }
 
-int runProcess(const Job &job) {
-  auto communicator = createMpiCommunicator(job.options);
+int runProcess(const Job &job, bool isMpi) {
+  auto place = rankPlace();
+  if (!place.ok())
+    return finish(place.status());
+  if (!isMpi && !*place)
+    return finish(spawnRanks(4));
+  auto communicator =
+      isMpi ? createMpiCommunicator(job.options) : createTcpCommunicator(**place, job.options);
   return finish(communicator.ok() ? work(job, **communicator) : communicator.status());
 }
 
@@ -100,5 +108,8 @@ int main(int argc, char **argv) {
     job.misdeed = argv[4];
     job.culprit = std::stoi(argv[5]);
   }
-  return std::string(argv[1]) == "mpi" ? runProcess(job) : runThreads(job, std::stoi(argv[1]));
+  std::string backend = argv[1];
+  if (backend == "mpi" || backend == "tcp")
+    return runProcess(job, backend == "mpi");
+  return runThreads(job, std::stoi(backend));
 }

@@ -1,4 +1,4 @@
-#include "runtime/comm/mpi/RankWatch.h"
+#include "runtime/comm/process/RankWatch.h"
 
 #include "runtime/core/File.h"
 
@@ -6,7 +6,9 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <ctime>
 #include <fmt/format.h>
+#include <numeric>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -32,6 +34,22 @@ constexpr size_t kOutboxLimit = size_t{1} << 16;
 /// connection of a process that is only stopped, and that would break it.
 constexpr int64_t kSilentMs = 5000;
 
+std::vector<int> everyRank(int size) {
+  std::vector<int> ranks(static_cast<size_t>(size));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  return ranks;
+}
+
+/// Gives the watch the time to write its record, then lets SIGTERM do what it does.
+extern "C" void terminateLate(int signal) {
+  timespec time{0, 700'000'000};
+  nanosleep(&time, nullptr);
+  struct sigaction action{};
+  action.sa_handler = SIG_DFL;
+  sigaction(signal, &action, nullptr);
+  raise(signal);
+}
+
 } // namespace
 
 /// What one rank tells another. Both run the same program on the same kind of machine.
@@ -55,17 +73,20 @@ struct RankWatch::Peer {
   std::vector<std::byte> outbox;
 };
 
-RankWatch::RankWatch(int rank, std::shared_ptr<RankTable> table, const CommunicatorOptions &options)
-    : rank_(rank), table_(std::move(table)), options_(options),
+RankWatch::RankWatch(int rank, std::string_view backend, std::shared_ptr<RankTable> table,
+                     const CommunicatorOptions &options)
+    : rank_(rank), backend_(backend), table_(std::move(table)), options_(options),
       interval_(std::clamp<int64_t>(options.timeout.count() / 8, 5, kBeatMs)) {
   peers_.resize(table_->size());
 }
 
-Result<std::unique_ptr<RankWatch>> RankWatch::start(int rank, std::shared_ptr<RankTable> table,
+Result<std::unique_ptr<RankWatch>> RankWatch::start(int rank, std::string_view backend,
+                                                    std::shared_ptr<RankTable> table,
                                                     const CommunicatorOptions &options,
                                                     const GatherBytes &gather) {
-  std::unique_ptr<RankWatch> watch(new RankWatch(rank, std::move(table), options));
-  auto connected = connectRanks(rank, watch->table_->size(), gather);
+  std::unique_ptr<RankWatch> watch(new RankWatch(rank, backend, std::move(table), options));
+  auto connected =
+      connectRanks(rank, watch->table_->size(), everyRank(watch->table_->size()), gather);
   if (!connected.ok())
     return connected.status().within(
         fmt::format("rank {} cannot set up the watch over the other ranks", rank));
@@ -328,10 +349,21 @@ void RankWatch::endLost() {
   std::strncpy(frame.detail, loss_.detail.c_str(), sizeof(frame.detail) - 1);
   sendToAll(frame);
   waitForSurvivors(kLastWordsMs, [](const Peer &peer) { return peer.saidLost; });
-  reportLoss(loss_, rank_, "mpi", *table_, options_.failureFolder);
+  reportLoss(loss_, rank_, backend_, *table_, options_.failureFolder);
   sendToAll(frameOf(Recorded));
   waitForSurvivors(kRecordsMs, [](const Peer &peer) { return peer.hasRecord; });
   endProcess();
+}
+
+void delayTermination() {
+  struct sigaction action{};
+  if (sigaction(SIGTERM, nullptr, &action) != 0 || (action.sa_flags & SA_SIGINFO) ||
+      action.sa_handler != SIG_DFL)
+    return;
+  action.sa_handler = terminateLate;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGTERM, &action, nullptr);
 }
 
 } // namespace switchyard::comm

@@ -9,7 +9,7 @@
 #pragma once
 
 #include "runtime/comm/FailureRecord.h"
-#include "runtime/comm/mpi/Connect.h"
+#include "runtime/comm/process/Connect.h"
 
 #include <atomic>
 #include <poll.h>
@@ -19,8 +19,10 @@ namespace switchyard::comm {
 
 class RankWatch {
 public:
-  /// Connects every rank with every other and starts to watch. Collective.
-  static Result<std::unique_ptr<RankWatch>> start(int rank, std::shared_ptr<RankTable> table,
+  /// Connects every rank with every other and starts to watch. Collective. `backend` stands in
+  /// records.
+  static Result<std::unique_ptr<RankWatch>> start(int rank, std::string_view backend,
+                                                  std::shared_ptr<RankTable> table,
                                                   const CommunicatorOptions &options,
                                                   const GatherBytes &gather);
   /// Without finish() before: as fail("it ended before the others").
@@ -35,7 +37,8 @@ private:
   struct Frame;
   struct Peer;
 
-  RankWatch(int rank, std::shared_ptr<RankTable> table, const CommunicatorOptions &options);
+  RankWatch(int rank, std::string_view backend, std::shared_ptr<RankTable> table,
+            const CommunicatorOptions &options);
 
   void loop();
   void poll(int64_t milliseconds);
@@ -54,6 +57,7 @@ private:
   void stop(int kind, const std::string &detail);
 
   int rank_;
+  std::string backend_;
   std::shared_ptr<RankTable> table_;
   CommunicatorOptions options_;
   int64_t interval_;                         // between two beats, in ms
@@ -68,5 +72,9 @@ private:
   std::vector<int> pollRanks_;
   std::thread thread_;
 };
+
+/// From now on SIGTERM takes effect 0.7 s late where it is at its default action: launchers end the
+/// other processes with it when one dies, and these still have to write their records.
+void delayTermination();
 
 } // namespace switchyard::comm

@@ -1,8 +1,9 @@
-#include "runtime/comm/mpi/Connect.h"
+#include "runtime/comm/process/Connect.h"
 
 #include "runtime/core/File.h"
 #include "runtime/core/Fingerprint.h"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <cerrno>
 #include <chrono>
@@ -34,7 +35,7 @@ constexpr int kMaxAddresses = 8;
 /// How a rank is reached.
 struct Endpoint {
   uint64_t token = 0;
-  uint32_t port = 0;                      // as the network orders it
+  uint32_t port = 0;
   uint32_t addresses[kMaxAddresses] = {}; // IPv4, as the network orders them; 0: no more
 };
 
@@ -82,50 +83,18 @@ Status systemFailure(std::string_view call) {
   return Status::failed(fmt::format("{}: {}", call, errnoText(errno)));
 }
 
-Result<Socket> listenOn(bool loopbackOnly, int backlog, uint32_t &port) {
-  Socket listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (listener.get() < 0)
-    return systemFailure("socket");
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(loopbackOnly ? INADDR_LOOPBACK : INADDR_ANY);
-  socklen_t length = sizeof(address);
-  auto *generic = reinterpret_cast<sockaddr *>(&address);
-  if (bind(listener.get(), generic, length) != 0)
-    return systemFailure("bind");
-  if (listen(listener.get(), backlog) != 0)
-    return systemFailure("listen");
-  if (getsockname(listener.get(), generic, &length) != 0)
-    return systemFailure("getsockname");
-  port = address.sin_port;
-  return listener;
-}
-
-/// Reads or writes all of `bytes` within kGreetMs.
-bool transferAll(int socket, std::span<std::byte> bytes, bool isWrite) {
-  auto deadline = Clock::now() + std::chrono::milliseconds(kGreetMs);
-  while (!bytes.empty()) {
-    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
-    pollfd entry{socket, static_cast<short>(isWrite ? POLLOUT : POLLIN), 0};
-    if (left.count() <= 0 || ::poll(&entry, 1, static_cast<int>(left.count())) == 0)
-      return false;
-    ssize_t count = isWrite ? send(socket, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL)
-                            : recv(socket, bytes.data(), bytes.size(), MSG_DONTWAIT);
-    if (count < 0 && (errno == EINTR || errno == EAGAIN))
-      continue;
-    if (count <= 0)
-      return false;
-    bytes = bytes.subspan(static_cast<size_t>(count));
-  }
-  return true;
+Deadline greetDeadline() {
+  return Clock::now() + std::chrono::milliseconds(kGreetMs);
 }
 
 bool sendGreeting(int socket, Greeting greeting) {
-  return transferAll(socket, std::as_writable_bytes(std::span(&greeting, 1)), true);
+  return transferAll(socket, std::as_writable_bytes(std::span(&greeting, 1)), true,
+                     greetDeadline());
 }
 
 bool receiveGreeting(int socket, Greeting &greeting) {
-  return transferAll(socket, std::as_writable_bytes(std::span(&greeting, 1)), false) &&
+  return transferAll(socket, std::as_writable_bytes(std::span(&greeting, 1)), false,
+                     greetDeadline()) &&
          greeting.mark == kGreetingMark;
 }
 
@@ -148,7 +117,7 @@ Socket connectTo(uint32_t ipAddress, uint32_t port, const Greeting &mine,
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = ipAddress;
-  address.sin_port = static_cast<in_port_t>(port);
+  address.sin_port = htons(static_cast<uint16_t>(port));
   if (connection.get() < 0)
     return {};
   if (connect(connection.get(), reinterpret_cast<sockaddr *>(&address), sizeof(address)) != 0) {
@@ -191,15 +160,14 @@ Result<Socket> connectToRank(int peer, const Endpoint &endpoint, bool sameHost,
   }
   return Status::failed(fmt::format(
       "rank {} does not answer at {}, TCP port {}; ranks need a route between their hosts", peer,
-      tried.empty() ? "any address (it has no IPv4 address)" : tried,
-      ntohs(static_cast<in_port_t>(endpoint.port))));
+      tried.empty() ? "any address (it has no IPv4 address)" : tried, endpoint.port));
 }
 
-/// Takes the connections of the ranks above `rank`.
-Status acceptRanks(int listener, int rank, std::span<const Endpoint> endpoints,
-                   std::vector<Socket> &sockets) {
+/// Takes the connections of the members above `rank`.
+Status acceptRanks(int listener, int rank, std::span<const int> members,
+                   std::span<const Endpoint> endpoints, std::vector<Socket> &sockets) {
   auto deadline = Clock::now() + kAcceptTime;
-  auto missing = static_cast<int>(endpoints.size()) - 1 - rank;
+  auto missing = members.end() - std::ranges::upper_bound(members, rank);
   while (missing > 0) {
     auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
     pollfd entry{listener, POLLIN, 0};
@@ -210,15 +178,17 @@ Status acceptRanks(int listener, int rank, std::span<const Endpoint> endpoints,
     Socket connection(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
     Greeting greeting;
     if (connection.get() < 0 || !receiveGreeting(connection.get(), greeting) ||
-        greeting.token != endpoints[rank].token || greeting.rank <= rank ||
-        greeting.rank >= static_cast<int>(endpoints.size()) || sockets[greeting.rank].get() >= 0)
+        greeting.token != endpoints[rank].token || greeting.rank <= rank)
+      continue;
+    auto member = std::ranges::find(members, greeting.rank);
+    if (member == members.end() || sockets[member - members.begin()].get() >= 0)
       continue;
     Greeting answer;
     answer.rank = rank;
     answer.token = endpoints[greeting.rank].token;
     if (!sendGreeting(connection.get(), answer))
       continue;
-    sockets[greeting.rank] = std::move(connection);
+    sockets[member - members.begin()] = std::move(connection);
     --missing;
   }
   return {};
@@ -231,8 +201,51 @@ Socket::~Socket() {
     close(descriptor_);
 }
 
-Result<std::vector<Socket>> connectRanks(int rank, int size, const GatherBytes &gather) {
-  std::vector<uint64_t> hosts(size);
+bool transferAll(int socket, std::span<std::byte> bytes, bool isWrite, Deadline deadline) {
+  while (!bytes.empty()) {
+    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
+    pollfd entry{socket, static_cast<short>(isWrite ? POLLOUT : POLLIN), 0};
+    if (left.count() <= 0)
+      return false;
+    int wait = static_cast<int>(std::min<int64_t>(left.count(), 60'000));
+    if (int ready = ::poll(&entry, 1, wait); ready <= 0)
+      continue;
+    ssize_t count = isWrite ? send(socket, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL)
+                            : recv(socket, bytes.data(), bytes.size(), MSG_DONTWAIT);
+    if (count < 0 && (errno == EINTR || errno == EAGAIN))
+      continue;
+    if (count <= 0)
+      return false;
+    bytes = bytes.subspan(static_cast<size_t>(count));
+  }
+  return true;
+}
+
+Result<Socket> listenOn(bool loopbackOnly, int backlog, uint16_t &port) {
+  Socket listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (listener.get() < 0)
+    return systemFailure("socket");
+  int reuse = 1; // a port whose last connections are not quite over is free
+  setsockopt(listener.get(), SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(loopbackOnly ? INADDR_LOOPBACK : INADDR_ANY);
+  socklen_t length = sizeof(address);
+  auto *generic = reinterpret_cast<sockaddr *>(&address);
+  if (bind(listener.get(), generic, length) != 0)
+    return systemFailure(fmt::format("bind to TCP port {}", port));
+  if (listen(listener.get(), backlog) != 0)
+    return systemFailure("listen");
+  if (getsockname(listener.get(), generic, &length) != 0)
+    return systemFailure("getsockname");
+  port = ntohs(address.sin_port);
+  return listener;
+}
+
+Result<std::vector<Socket>> connectRanks(int rank, int worldSize, std::span<const int> members,
+                                         const GatherBytes &gather) {
+  std::vector<uint64_t> hosts(worldSize);
   SY_RETURN_IF_ERROR(gatherValues(gather, hostId(), hosts));
   bool oneHost = true;
   for (uint64_t host : hosts)
@@ -241,22 +254,25 @@ Result<std::vector<Socket>> connectRanks(int rank, int size, const GatherBytes &
   Endpoint mine;
   if (getrandom(&mine.token, sizeof(mine.token), 0) != sizeof(mine.token))
     return systemFailure("getrandom");
-  SY_ASSIGN_OR_RETURN(Socket listener, listenOn(oneHost, size, mine.port));
+  uint16_t port = 0;
+  SY_ASSIGN_OR_RETURN(Socket listener, listenOn(oneHost, static_cast<int>(members.size()), port));
+  mine.port = port;
   findAddresses(mine);
-  std::vector<Endpoint> endpoints(size);
+  std::vector<Endpoint> endpoints(worldSize);
   SY_RETURN_IF_ERROR(gatherValues(gather, mine, endpoints));
 
-  // Lower ranks listen, higher ones connect; rank 0 listens at once, so this ends.
-  std::vector<Socket> sockets(size);
-  for (int peer = 0; peer < rank; ++peer) {
+  // Lower ranks listen, higher ones connect; the lowest listens at once, so this ends.
+  std::vector<Socket> sockets(members.size());
+  for (size_t member = 0; members[member] < rank; ++member) {
+    int peer = members[member];
     Greeting greeting;
     greeting.rank = rank;
     greeting.token = endpoints[peer].token;
     SY_ASSIGN_OR_RETURN(
-        sockets[peer],
+        sockets[member],
         connectToRank(peer, endpoints[peer], hosts[peer] == hosts[rank], greeting, mine.token));
   }
-  SY_RETURN_IF_ERROR(acceptRanks(listener.get(), rank, endpoints, sockets));
+  SY_RETURN_IF_ERROR(acceptRanks(listener.get(), rank, members, endpoints, sockets));
   for (const Socket &socket : sockets)
     if (socket.get() >= 0)
       setOptions(socket.get());
