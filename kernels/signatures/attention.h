@@ -9,9 +9,18 @@
 
 namespace switchyard::kernels {
 
-/// The row sums of dy * y, [T, num_heads].
-constexpr int64_t attentionGradWorkspace(const Dims &dims, Target) {
-  return dims["T"] * dims["num_heads"] * 4;
+/// Rows of a head in the statistics that CUDA's attention_grad keeps: tiles of up to 128 rows are
+/// read from any of T rows on.
+constexpr int64_t attentionRows(int64_t tokens) {
+  return (tokens + 127) / 128 * 128 + 128;
+}
+
+/// The row sums of dy * y, [T, num_heads]; on a GPU also the rows' logsumexp by heads, and the
+/// ranges of rows that each row sees and is seen by.
+constexpr int64_t attentionGradWorkspace(const Dims &dims, Target target) {
+  int64_t tokens = dims["T"], heads = dims["num_heads"];
+  return target.kind == Target::Kind::Cuda ? attentionRows(tokens) * (heads * 8 + 16)
+                                           : tokens * heads * 4;
 }
 
 inline constexpr OperandSpec kAttentionOperands[] = {

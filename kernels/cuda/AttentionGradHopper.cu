@@ -1,0 +1,542 @@
+// attention_grad on a Hopper GPU in bfloat16, for heads of 64 or 128: AttentionGrad.cu's two
+// kernels with wgmma for products and the copy engine for tiles (FlashAttention-3, Shah et al.
+// 2024). A block has one key tile of 128 rows and goes over the queries that see it, 64 at a time
+// and one query head of the group after the other; or one query tile, and goes over its keys.
+//
+// The scores are formed twice, seven products where one kernel with atomic or ordered sums of dq
+// would need five: nothing is summed in an order that depends on timing, no dq in float32 is kept,
+// and the key heads' sums over their group stay in registers.
+//
+// Seen on an H200 (head_dim 128, 32 query and 8 key heads, median of 15, counted as five products
+// of what the mask leaves): 4 segments of 4,096 462 TFLOP/s, with a window of 1,024 387; 16
+// segments of 256 132; 64 segments of 217 on average 132. In the same hour cuDNN 9.14 with
+// packed segments, not deterministic: 451, 342, 88, 91; its deterministic algorithm (which keeps
+// the gradients of all scores in memory, segments x heads x longest x longest x 2 bytes: 4.3 GB,
+// and 65 GiB where only T bounds a segment) 414, 176, 100, 103; torch's best 467 for the first.
+#include "kernels/cuda/AttentionHopper.h"
+
+#include "kernels/cuda/AttentionHopper.cuh"
+#include "kernels/cuda/AttentionTiles.cuh"
+#include "kernels/signatures/attention.h"
+
+namespace switchyard::kernels::cuda {
+namespace {
+
+constexpr float kLog2E = 1.44269504088896340736f;
+
+/// What all three kernels read, and where they write.
+struct Gradient {
+  AttentionShape shape;
+  int64_t padded = 0;           // rows of a head in lse and delta
+  const BFloat16 *dy = nullptr; // [T, heads * head_dim]
+  const BFloat16 *y = nullptr;  // as dy
+  const float *rowLse = nullptr;
+  float *lse = nullptr;    // [heads, padded], times log2(e); infinite where a row sees nothing
+  float *delta = nullptr;  // [heads, padded]
+  Seen *keys = nullptr;    // [padded], of each query
+  Seen *queries = nullptr; // [padded], of each key
+  BFloat16 *dqkv = nullptr;
+};
+
+/// Rows of 32 that one block prepares.
+constexpr int kPreparedRows = 32;
+
+/// delta = rowsum(dy * y), lse by heads, and what each row sees. A block per 32 rows and head.
+template <int Depth>
+__global__ __launch_bounds__(256) void prepareRows(Gradient gradient) {
+  constexpr int kLanes = Depth / 8;
+  const AttentionShape &shape = gradient.shape;
+  __shared__ float deltas[kPreparedRows];
+  int64_t head = blockIdx.y, first = static_cast<int64_t>(blockIdx.x) * kPreparedRows;
+  int lane = threadIdx.x % kLanes;
+#pragma unroll
+  for (int r = threadIdx.x / kLanes; r < kPreparedRows; r += 256 / kLanes) {
+    float sum = 0;
+    if (first + r < shape.tokens) {
+      float a[8], b[8];
+      int64_t at = ((first + r) * shape.heads + head) * Depth + lane * 8;
+      loadPack<8>(gradient.dy + at, a);
+      loadPack<8>(gradient.y + at, b);
+#pragma unroll
+      for (int i = 0; i < 8; ++i)
+        sum += a[i] * b[i];
+    }
+    sum = warpSum<kLanes>(sum);
+    if (lane == 0)
+      deltas[r] = sum;
+  }
+  __syncthreads();
+  if (threadIdx.x >= kPreparedRows)
+    return;
+  int64_t row = first + threadIdx.x;
+  Range keys = keysOf(shape, row);
+  bool any = keys.begin < keys.end;
+  gradient.delta[head * gradient.padded + row] = any ? deltas[threadIdx.x] : 0.0f;
+  gradient.lse[head * gradient.padded + row] =
+      any ? gradient.rowLse[row * shape.heads + head] * kLog2E : INFINITY;
+  if (head == 0) {
+    Range queries = any ? queriesOf(shape, row) : Range{row, row};
+    gradient.keys[row] = {static_cast<int>(keys.begin), static_cast<int>(keys.end)};
+    gradient.queries[row] = {static_cast<int>(queries.begin), static_cast<int>(queries.end)};
+  }
+}
+
+/// The shared memory of a block: two tiles of its own rows, kStages of two tiles of others, each
+/// with its statistics.
+template <int Depth, int OtherRows>
+struct Layout {
+  static constexpr int kStages = OtherRows == 64 ? 3 : 2;
+  static constexpr uint32_t kOwn = kTileBytes<kBlockRows, Depth>;
+  static constexpr uint32_t kOther = kTileBytes<OtherRows, Depth>;
+  static constexpr uint32_t kStatistics = 2 * OtherRows * 4; // lse, delta
+  static constexpr uint32_t kTiles = 2 * kOwn + 2 * kStages * kOther;
+  /// The base is aligned to 1024 bytes inside.
+  static constexpr uint32_t kBytes = 1024 + kTiles + kStages * kStatistics;
+
+  uint32_t base;
+  __device__ uint32_t own(int i) const { return base + i * kOwn; }
+  __device__ uint32_t other(int stage, int i) const {
+    return base + 2 * kOwn + (2 * stage + i) * kOther;
+  }
+  __device__ uint32_t statistics(int stage) const { return base + kTiles + stage * kStatistics; }
+};
+
+/// The barriers of a block: its own tiles came; stage s came; stage s was used.
+template <int Stages>
+struct Barriers {
+  uint32_t base;
+  __device__ uint32_t own() const { return base; }
+  __device__ uint32_t full(int stage) const { return base + 8 + 8 * stage; }
+  __device__ uint32_t empty(int stage) const { return base + 8 + 8 * (Stages + stage); }
+  __device__ void create() const {
+    hopper::initBarrier(own(), 1);
+    for (int stage = 0; stage < Stages; ++stage) {
+      hopper::initBarrier(full(stage), 1);
+      hopper::initBarrier(empty(stage), 8); // the warps that compute
+    }
+    hopper::fenceBarrierInit();
+  }
+};
+
+/// Which stage of a ring comes next, and the parity of its barriers' phase.
+template <int Stages>
+struct Ring {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ void next() {
+    if (++stage == Stages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+__device__ inline uint8_t *alignedMemory(uint8_t *memory) {
+  return memory + (1024 - hopper::sharedAddress(memory) % 1024) % 1024;
+}
+
+__device__ inline void copyToShared(uint32_t to, const float *from, uint32_t bytes,
+                                    uint32_t barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+               "[%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(from), "r"(bytes), "r"(barrier)
+               : "memory");
+}
+
+__device__ inline float2 loadShared(uint32_t address) {
+  float2 value;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(value.x), "=f"(value.y) : "r"(address));
+  return value;
+}
+
+/// A box of 64 elements x the map's rows x the head's pieces.
+__device__ inline hopper::Box boxAt(int64_t row, int64_t column) {
+  return {0, static_cast<int>(row), static_cast<int>(column / 64)};
+}
+
+/// The queries that a key tile goes over: `count` tiles of 64 from `begin`, for each head.
+struct QueryTiles {
+  int begin, count;
+  __device__ explicit QueryTiles(const Cover &cover)
+      // Four floats are what copies of the statistics are aligned to.
+      : begin(cover.begin < cover.end ? cover.begin / 4 * 4 : 0),
+        count(cover.begin < cover.end ? (cover.end - begin + 63) / 64 : 0) {}
+};
+
+/// Weights p = exp2(factor * score - lse), 0 where the key row (by columns) does not see: in place
+/// of the scores.
+template <bool Masked>
+__device__ void weighColumns(float (&scores)[32], uint32_t lse, float factor, int firstColumn,
+                             const Seen (&seen)[2]) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    float2 shift = loadShared(lse + (8 * i + columnOfThread()) * 4);
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        float &score = scores[4 * i + 2 * half + j];
+        score = exp2Fast(score * factor - (j == 0 ? shift.x : shift.y));
+        int column = firstColumn + 8 * i + columnOfThread() + j;
+        if (Masked && (column < seen[half].begin || column >= seen[half].end))
+          score = 0;
+      }
+  }
+}
+
+/// One tile of queries: dv += p^T dy, dk += ds^T q.
+template <int Depth>
+__device__ void addQueryTile(const Layout<Depth, 64> &layout, int stage, int group, int query,
+                             bool full, float factor, const Seen (&seen)[2], float (&dk)[Depth / 2],
+                             float (&dv)[Depth / 2]) {
+  float scores[32], products[32];
+  uint32_t weights[16], gradients[16];
+  uint32_t offset = group * kGroupRows * 128;
+  hopper::fenceProducts();
+  scoreTiles<kBlockRows, Depth>(scores, layout.own(0) + offset, layout.other(stage, 0));
+  hopper::commitProducts();
+  scoreTiles<kBlockRows, Depth>(products, layout.own(1) + offset, layout.other(stage, 1));
+  hopper::commitProducts();
+  hopper::waitProducts<1>();
+  uint32_t statistics = layout.statistics(stage);
+  if (full)
+    weighColumns<false>(scores, statistics, factor, query, seen);
+  else
+    weighColumns<true>(scores, statistics, factor, query, seen);
+  packWeights(scores, weights);
+  hopper::waitProducts<0>();
+  hopper::fenceProducts();
+  addProduct<64, Depth>(dv, weights, layout.other(stage, 1));
+  hopper::commitProducts();
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    float2 delta = loadShared(statistics + 64 * 4 + (8 * i + columnOfThread()) * 4);
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int j = 0; j < 2; ++j)
+        products[4 * i + 2 * half + j] =
+            scores[4 * i + 2 * half + j] *
+            (products[4 * i + 2 * half + j] - (j == 0 ? delta.x : delta.y));
+  }
+  packWeights(products, gradients);
+  hopper::fenceProducts();
+  addProduct<64, Depth>(dk, gradients, layout.other(stage, 0));
+  hopper::commitProducts();
+  hopper::waitProducts<0>();
+}
+
+/// Fetches a block's keys and values, then the queries and dy of each tile.
+template <int Depth>
+__device__ void fetchQueries(const CUtensorMap &wide, const CUtensorMap &narrow,
+                             const CUtensorMap &dyMap, const Gradient &gradient,
+                             const Layout<Depth, 64> &layout,
+                             const Barriers<Layout<Depth, 64>::kStages> &barriers, int64_t first,
+                             int64_t kvHead, QueryTiles tiles) {
+  constexpr int kStages = Layout<Depth, 64>::kStages;
+  using L = Layout<Depth, 64>;
+  const AttentionShape &shape = gradient.shape;
+  hopper::arriveExpecting(barriers.own(), 2 * L::kOwn);
+  hopper::load(layout.own(0), wide, boxAt(first, shape.keyColumn(kvHead)), barriers.own());
+  hopper::load(layout.own(1), wide, boxAt(first, shape.valueColumn(kvHead)), barriers.own());
+  Ring<kStages> ring;
+  for (int64_t head = kvHead * shape.group(); head < (kvHead + 1) * shape.group(); ++head)
+    for (int tile = 0; tile < tiles.count; ++tile) {
+      int query = tiles.begin + 64 * tile;
+      hopper::wait(barriers.empty(ring.stage), ring.parity ^ 1);
+      uint32_t full = barriers.full(ring.stage), statistics = layout.statistics(ring.stage);
+      hopper::arriveExpecting(full, 2 * L::kOther + L::kStatistics);
+      hopper::load(layout.other(ring.stage, 0), narrow, boxAt(query, head * Depth), full);
+      hopper::load(layout.other(ring.stage, 1), dyMap, boxAt(query, head * Depth), full);
+      int64_t at = head * gradient.padded + query;
+      copyToShared(statistics, gradient.lse + at, 256, full);
+      copyToShared(statistics + 256, gradient.delta + at, 256, full);
+      ring.next();
+    }
+}
+
+template <int Depth>
+__global__ __launch_bounds__(kHopperThreads,
+                             1) void keyGrad(const __grid_constant__ CUtensorMap wide,
+                                             const __grid_constant__ CUtensorMap narrow,
+                                             const __grid_constant__ CUtensorMap dyMap,
+                                             Gradient gradient) {
+#ifdef SWITCHYARD_HOPPER
+  using L = Layout<Depth, 64>;
+  extern __shared__ uint8_t memory[];
+  __shared__ uint64_t barrierWords[1 + 2 * L::kStages];
+  const AttentionShape &shape = gradient.shape;
+  L layout{hopper::sharedAddress(alignedMemory(memory))};
+  Barriers<L::kStages> barriers{hopper::sharedAddress(barrierWords)};
+  int64_t kvHead = blockIdx.x, first = static_cast<int64_t>(blockIdx.y) * kBlockRows;
+  if (threadIdx.x == 0)
+    barriers.create();
+  Cover groups[2];
+  coverGroups(gradient.queries + first, groups);
+  QueryTiles tiles(join(groups[0], groups[1]));
+  int group = static_cast<int>(threadIdx.x / 128) - 1;
+  if (group < 0) {
+    hopper::lowerRegisters<24>();
+    if (threadIdx.x == 0)
+      fetchQueries<Depth>(wide, narrow, dyMap, gradient, layout, barriers, first, kvHead, tiles);
+    return;
+  }
+  hopper::raiseRegisters<240>();
+  Cover cover = group == 0 ? groups[0] : groups[1];
+  int64_t row = first + group * kGroupRows;
+  Seen seen[2] = {gradient.queries[row + rowOfThread()], gradient.queries[row + rowOfThread() + 8]};
+  float factor = shape.scale * kLog2E;
+  float dk[Depth / 2] = {}, dv[Depth / 2] = {};
+  hopper::wait(barriers.own(), 0);
+  Ring<L::kStages> ring;
+  int heads = static_cast<int>(shape.group());
+  for (int head = 0; head < heads; ++head)
+    for (int tile = 0; tile < tiles.count; ++tile) {
+      int query = tiles.begin + 64 * tile;
+      hopper::wait(barriers.full(ring.stage), ring.parity);
+      if (query < cover.end && query + 64 > cover.begin)
+        addQueryTile<Depth>(layout, ring.stage, group, query, cover.full(query, 64), factor, seen,
+                            dk, dv);
+      __syncwarp();
+      if (threadIdx.x % 32 == 0)
+        hopper::arrive(barriers.empty(ring.stage));
+      ring.next();
+    }
+  int64_t width = shape.packedWidth();
+  BFloat16 *out = gradient.dqkv + row * width;
+  int rows = static_cast<int>(min(int64_t{kGroupRows}, shape.tokens - row));
+  storeRows(dk, shape.scale, shape.scale, out + shape.keyColumn(kvHead), width, rows);
+  storeRows(dv, 1, 1, out + shape.valueColumn(kvHead), width, rows);
+#else
+  __trap();
+#endif
+}
+
+/// Fetches a block's queries and dy, then the keys and values of each tile.
+template <int Depth>
+__device__ void fetchKeys(const CUtensorMap &qkvMap, const CUtensorMap &dyMap,
+                          const AttentionShape &shape, const Layout<Depth, kBlockRows> &layout,
+                          const Barriers<Layout<Depth, kBlockRows>::kStages> &barriers,
+                          int64_t first, int64_t head, const Cover &cover) {
+  using L = Layout<Depth, kBlockRows>;
+  hopper::arriveExpecting(barriers.own(), 2 * L::kOwn);
+  hopper::load(layout.own(0), qkvMap, boxAt(first, head * Depth), barriers.own());
+  hopper::load(layout.own(1), dyMap, boxAt(first, head * Depth), barriers.own());
+  int64_t kvHead = head / shape.group();
+  Ring<L::kStages> ring;
+  for (int key = cover.begin; key < cover.end; key += kBlockRows) {
+    hopper::wait(barriers.empty(ring.stage), ring.parity ^ 1);
+    uint32_t full = barriers.full(ring.stage);
+    hopper::arriveExpecting(full, 2 * L::kOther);
+    hopper::load(layout.other(ring.stage, 0), qkvMap, boxAt(key, shape.keyColumn(kvHead)), full);
+    hopper::load(layout.other(ring.stage, 1), qkvMap, boxAt(key, shape.valueColumn(kvHead)), full);
+    ring.next();
+  }
+}
+
+/// One tile of keys: dq += ds k. `lse` and `delta` are those of the thread's two rows.
+template <int Depth>
+__device__ void addKeyTile(const Layout<Depth, kBlockRows> &layout, int stage, int group, int key,
+                           bool full, float factor, const Seen (&seen)[2], const float (&lse)[2],
+                           const float (&delta)[2], float (&dq)[Depth / 2]) {
+  float scores[64], products[64];
+  uint32_t gradients[32];
+  uint32_t offset = group * kGroupRows * 128;
+  hopper::fenceProducts();
+  scoreTiles<kBlockRows, Depth>(scores, layout.own(0) + offset, layout.other(stage, 0));
+  hopper::commitProducts();
+  scoreTiles<kBlockRows, Depth>(products, layout.own(1) + offset, layout.other(stage, 1));
+  hopper::commitProducts();
+  hopper::waitProducts<1>();
+#pragma unroll
+  for (int i = 0; i < 64; ++i)
+    scores[i] = exp2Fast(scores[i] * factor - lse[i / 2 % 2]);
+  if (!full) {
+#pragma unroll
+    for (int i = 0; i < 64; ++i) {
+      int column = key + i / 4 * 8 + columnOfThread() + i % 2;
+      if (column < seen[i / 2 % 2].begin || column >= seen[i / 2 % 2].end)
+        scores[i] = 0;
+    }
+  }
+  hopper::waitProducts<0>();
+#pragma unroll
+  for (int i = 0; i < 64; ++i)
+    products[i] = scores[i] * (products[i] - delta[i / 2 % 2]);
+  packWeights(products, gradients);
+  hopper::fenceProducts();
+  addProduct<kBlockRows, Depth>(dq, gradients, layout.other(stage, 0));
+  hopper::commitProducts();
+  hopper::waitProducts<0>();
+}
+
+template <int Depth>
+__global__ __launch_bounds__(kHopperThreads,
+                             1) void queryGrad(const __grid_constant__ CUtensorMap qkvMap,
+                                               const __grid_constant__ CUtensorMap dyMap,
+                                               Gradient gradient) {
+#ifdef SWITCHYARD_HOPPER
+  using L = Layout<Depth, kBlockRows>;
+  extern __shared__ uint8_t memory[];
+  __shared__ uint64_t barrierWords[1 + 2 * L::kStages];
+  const AttentionShape &shape = gradient.shape;
+  L layout{hopper::sharedAddress(alignedMemory(memory))};
+  Barriers<L::kStages> barriers{hopper::sharedAddress(barrierWords)};
+  // Late tiles have the most keys: they start first.
+  int64_t head = blockIdx.x;
+  int64_t first = static_cast<int64_t>(gridDim.y - 1 - blockIdx.y) * kBlockRows;
+  if (threadIdx.x == 0)
+    barriers.create();
+  Cover groups[2];
+  coverGroups(gradient.keys + first, groups);
+  Cover both = join(groups[0], groups[1]);
+  int group = static_cast<int>(threadIdx.x / 128) - 1;
+  if (group < 0) {
+    hopper::lowerRegisters<24>();
+    if (threadIdx.x == 0)
+      fetchKeys<Depth>(qkvMap, dyMap, shape, layout, barriers, first, head, both);
+    return;
+  }
+  hopper::raiseRegisters<240>();
+  Cover cover = group == 0 ? groups[0] : groups[1];
+  int64_t row = first + group * kGroupRows;
+  Seen seen[2];
+  float lse[2], delta[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    int64_t at = row + rowOfThread() + 8 * half;
+    seen[half] = gradient.keys[at];
+    lse[half] = gradient.lse[head * gradient.padded + at];
+    delta[half] = gradient.delta[head * gradient.padded + at];
+  }
+  float factor = shape.scale * kLog2E;
+  float dq[Depth / 2] = {};
+  hopper::wait(barriers.own(), 0);
+  Ring<L::kStages> ring;
+  for (int key = both.begin; key < both.end; key += kBlockRows) {
+    hopper::wait(barriers.full(ring.stage), ring.parity);
+    if (key < cover.end && key + kBlockRows > cover.begin)
+      addKeyTile<Depth>(layout, ring.stage, group, key, cover.full(key, kBlockRows), factor, seen,
+                        lse, delta, dq);
+    __syncwarp();
+    if (threadIdx.x % 32 == 0)
+      hopper::arrive(barriers.empty(ring.stage));
+    ring.next();
+  }
+  int64_t width = shape.packedWidth();
+  int rows = static_cast<int>(min(int64_t{kGroupRows}, shape.tokens - row));
+  storeRows(dq, shape.scale, shape.scale, gradient.dqkv + row * width + head * Depth, width, rows);
+#else
+  __trap();
+#endif
+}
+
+/// A tensor [rows, columns] as the copy engine sees it: pieces of 64 columns, of which a head has
+/// head_dim / 64; a box is `boxRows` rows of a head.
+Fault makeTileMap(CUtensorMap &map, const void *data, int64_t rows, int64_t columns,
+                  int64_t boxRows, int64_t headDim) {
+  void *entry = nullptr;
+  cudaDriverEntryPointQueryResult found{};
+#if CUDART_VERSION >= 12050
+  cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000,
+                                                       cudaEnableDefault, &found);
+#else
+  cudaError_t error =
+      cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &entry, cudaEnableDefault, &found);
+#endif
+  if (auto fault = faultOf(error, "cudaGetDriverEntryPoint"))
+    return fault;
+  if (found != cudaDriverEntryPointSuccess)
+    return "the CUDA driver has no cuTensorMapEncodeTiled; it is older than CUDA 12";
+  cuuint64_t dims[] = {64, static_cast<cuuint64_t>(rows), static_cast<cuuint64_t>(columns / 64)};
+  cuuint64_t strides[] = {static_cast<cuuint64_t>(columns * 2), 128};
+  cuuint32_t box[] = {64, static_cast<cuuint32_t>(boxRows), static_cast<cuuint32_t>(headDim / 64)};
+  cuuint32_t steps[] = {1, 1, 1};
+  CUresult result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry)(
+      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void *>(data), dims, strides, box,
+      steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS)
+    return "cuTensorMapEncodeTiled for [" + std::to_string(rows) + ", " + std::to_string(columns) +
+           "]: CUDA error " + std::to_string(static_cast<int>(result));
+  return std::nullopt;
+}
+
+template <int Depth>
+Fault runGradient(const Launch &launch, const Gradient &gradient) {
+  const AttentionShape &shape = gradient.shape;
+  cudaStream_t stream = contextOf(launch).stream;
+  CUtensorMap wide, narrow, wideDy, narrowDy;
+  const void *qkv = launch.operands[1].data, *dy = launch.operands[0].data;
+  Fault fault = makeTileMap(wide, qkv, shape.tokens, shape.packedWidth(), kBlockRows, Depth);
+  if (!fault)
+    fault = makeTileMap(narrow, qkv, shape.tokens, shape.packedWidth(), 64, Depth);
+  if (!fault)
+    fault = makeTileMap(wideDy, dy, shape.tokens, shape.outputWidth(), kBlockRows, Depth);
+  if (!fault)
+    fault = makeTileMap(narrowDy, dy, shape.tokens, shape.outputWidth(), 64, Depth);
+  if (fault)
+    return fault;
+  auto tiles = static_cast<unsigned>(ceilDivide(shape.tokens, kBlockRows));
+  auto heads = static_cast<unsigned>(shape.heads), kvHeads = static_cast<unsigned>(shape.kvHeads);
+  prepareRows<Depth>
+      <<<dim3(static_cast<unsigned>(gradient.padded / kPreparedRows), heads), 256, 0, stream>>>(
+          gradient);
+  keyGrad<Depth><<<dim3(kvHeads, tiles), kHopperThreads, Layout<Depth, 64>::kBytes, stream>>>(
+      wide, narrow, narrowDy, gradient);
+  queryGrad<Depth>
+      <<<dim3(heads, tiles), kHopperThreads, Layout<Depth, kBlockRows>::kBytes, stream>>>(
+          wide, wideDy, gradient);
+  return launchFault("attention_grad");
+}
+
+template <int Depth>
+Fault prepareGradient() {
+  Fault fault =
+      faultOf(cudaFuncSetAttribute(keyGrad<Depth>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   Layout<Depth, 64>::kBytes),
+              "cudaFuncSetAttribute");
+  if (!fault)
+    fault =
+        faultOf(cudaFuncSetAttribute(queryGrad<Depth>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     Layout<Depth, kBlockRows>::kBytes),
+                "cudaFuncSetAttribute");
+  return fault;
+}
+
+} // namespace
+
+bool takenByHopper(const AttentionShape &shape, DType dtype) {
+  if (dtype != DType::BF16 || (shape.headDim != 64 && shape.headDim != 128) ||
+      shape.tokens > INT_MAX / 2)
+    return false;
+  int device = 0, major = 0;
+  cudaFuncAttributes attributes{};
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+         major == 9 && cudaFuncGetAttributes(&attributes, keyGrad<128>) == cudaSuccess &&
+         attributes.ptxVersion == 90; // not for an older device's code, compiled by the driver
+}
+
+Fault prepareAttentionGradHopper(const AttentionShape &shape) {
+  return shape.headDim == 64 ? prepareGradient<64>() : prepareGradient<128>();
+}
+
+Fault runAttentionGradHopper(const Launch &launch, const AttentionShape &shape) {
+  Gradient gradient;
+  gradient.shape = shape;
+  gradient.padded = attentionRows(shape.tokens);
+  gradient.dy = launch.operands[0].as<BFloat16>();
+  gradient.y = launch.operands[2].as<BFloat16>();
+  gradient.rowLse = launch.operands[3].as<float>();
+  gradient.dqkv = launch.operands[5].as<BFloat16>();
+  int64_t statistics = shape.heads * gradient.padded;
+  gradient.lse = reinterpret_cast<float *>(launch.workspace.data());
+  gradient.delta = gradient.lse + statistics;
+  gradient.keys = reinterpret_cast<Seen *>(gradient.delta + statistics);
+  gradient.queries = gradient.keys + gradient.padded;
+  return shape.headDim == 64 ? runGradient<64>(launch, gradient)
+                             : runGradient<128>(launch, gradient);
+}
+
+} // namespace switchyard::kernels::cuda

@@ -1,0 +1,218 @@
+// What attention and its gradient on a Hopper GPU share: bfloat16 tiles that the copy engine brings
+// into shared memory, products of a warpgroup over them, which rows see which.
+//
+// A tile is R packed rows of one head, head_dim = D elements: D / 64 pieces, each R lines of 128
+// bytes, swizzled. Tiles are cut from all T rows, not from segments: rows of several segments may
+// share one, and each row carries the range that it sees. So the number of blocks does not depend
+// on segments, which the host does not know.
+#pragma once
+
+#include "kernels/cuda/Hopper.cuh"
+#include "kernels/cuda/Values.cuh"
+#include "kernels/signatures/AttentionLaunch.h"
+
+#include <climits>
+
+namespace switchyard::kernels::cuda {
+
+/// A block: one warpgroup whose first thread fetches tiles, two that compute, of kGroupRows rows.
+inline constexpr int kHopperThreads = 384;
+inline constexpr int kGroupRows = 64;
+inline constexpr int kBlockRows = 2 * kGroupRows;
+
+#define SWITCHYARD_OUT_8(i)                                                                        \
+  "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]),      \
+      "+f"(c[i + 6]), "+f"(c[i + 7])
+#define SWITCHYARD_OUT_32                                                                          \
+  SWITCHYARD_OUT_8(0), SWITCHYARD_OUT_8(8), SWITCHYARD_OUT_8(16), SWITCHYARD_OUT_8(24)
+#define SWITCHYARD_OUT_64                                                                          \
+  SWITCHYARD_OUT_32, SWITCHYARD_OUT_8(32), SWITCHYARD_OUT_8(40), SWITCHYARD_OUT_8(48),             \
+      SWITCHYARD_OUT_8(56)
+#define SWITCHYARD_LIST_32                                                                         \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                         \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define SWITCHYARD_LIST_64                                                                         \
+  SWITCHYARD_LIST_32                                                                               \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "             \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+
+/// c [64, N] = a [64, 16] b [N, 16]^T, plus c if `add`; N is 2 * Sums. The contraction runs along
+/// the lines of both. c[4 i + 2 h + j] of thread t is row t / 32 * 16 + t % 32 / 4 + 8 h, column
+/// 8 i + t % 4 * 2 + j.
+template <int Sums>
+__device__ void multiplyTiles(float (&c)[Sums], uint64_t a, uint64_t b, bool add) {
+  static_assert(Sums == 32 || Sums == 64);
+  if constexpr (Sums == 32)
+    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %34, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" SWITCHYARD_LIST_32
+                 "}, %32, %33, add, 1, 1, 0, 0;\n}"
+                 : SWITCHYARD_OUT_32
+                 : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+  else
+    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" SWITCHYARD_LIST_64
+                 "}, %64, %65, add, 1, 1, 0, 0;\n}"
+                 : SWITCHYARD_OUT_64
+                 : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+}
+
+/// c [64, N] += a [64, 16] b [16, N], a in registers as c is (pairs of columns), the contraction
+/// across b's lines.
+template <int Sums>
+__device__ void multiplyRegisters(float (&c)[Sums], const uint32_t *a, uint64_t b) {
+  static_assert(Sums == 32 || Sums == 64);
+  if constexpr (Sums == 32)
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" SWITCHYARD_LIST_32
+                 "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
+                 : SWITCHYARD_OUT_32
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+  else
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" SWITCHYARD_LIST_64
+                 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
+                 : SWITCHYARD_OUT_64
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+#undef SWITCHYARD_LIST_64
+#undef SWITCHYARD_LIST_32
+#undef SWITCHYARD_OUT_64
+#undef SWITCHYARD_OUT_32
+#undef SWITCHYARD_OUT_8
+
+/// Bytes of a tile.
+template <int Rows, int Depth>
+constexpr uint32_t kTileBytes = Rows * Depth * 2;
+
+/// c = own other^T, the warpgroup's 64 rows of a tile of OwnRows rows against a tile of
+/// OtherRows = 2 * Sums rows.
+template <int OwnRows, int Depth, int Sums>
+__device__ void scoreTiles(float (&c)[Sums], uint32_t own, uint32_t other) {
+  constexpr int kOtherRows = 2 * Sums;
+#pragma unroll
+  for (int step = 0; step < Depth / 16; ++step) {
+    uint32_t piece = step / 4, along = step % 4 * 32;
+    multiplyTiles(c, hopper::describe(own + piece * OwnRows * 128 + along, 0),
+                  hopper::describe(other + piece * kOtherRows * 128 + along, 0), step > 0);
+  }
+}
+
+/// sums [64, Depth] += weights [64, Rows] other [Rows, Depth], the weights in bfloat16 pairs as
+/// packWeights gives them.
+template <int Rows, int Depth, int Sums>
+__device__ void addProduct(float (&sums)[Sums], const uint32_t (&weights)[Rows / 4],
+                           uint32_t other) {
+  static_assert(2 * Sums == Depth);
+#pragma unroll
+  for (int step = 0; step < Rows / 16; ++step)
+    multiplyRegisters(sums, weights + 4 * step, hopper::describe(other + step * 2048, Rows * 128));
+}
+
+/// A product's sums as the registers of the next one's first operand.
+template <int Sums>
+__device__ void packWeights(const float (&from)[Sums], uint32_t (&to)[Sums / 2]) {
+#pragma unroll
+  for (int i = 0; i < Sums / 2; ++i) {
+    __nv_bfloat162 pair = __floats2bfloat162_rn(from[2 * i], from[2 * i + 1]);
+    to[i] = *reinterpret_cast<uint32_t *>(&pair);
+  }
+}
+
+__device__ inline float exp2Fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// The row of its warpgroup's 64 whose sums a thread has; the other one is 8 below.
+__device__ inline int rowOfThread() {
+  return static_cast<int>(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4);
+}
+/// The first of the thread's two columns in each group of 8.
+__device__ inline int columnOfThread() {
+  return static_cast<int>(threadIdx.x % 4 * 2);
+}
+
+/// What rows see: [begin, end).
+struct Seen {
+  int begin, end;
+};
+
+/// The ranges of a set of rows together: their union, and the range that all of them see.
+struct Cover {
+  int begin, end;       // the smallest begin, the largest end, of rows that see anything
+  int allBegin, allEnd; // the largest begin, the smallest end
+  __device__ bool full(int first, int count) const {
+    return first >= allBegin && first + count <= allEnd;
+  }
+};
+
+__device__ inline Cover join(const Cover &a, const Cover &b) {
+  return {min(a.begin, b.begin), max(a.end, b.end), max(a.allBegin, b.allBegin),
+          min(a.allEnd, b.allEnd)};
+}
+
+/// The covers of the block's two warpgroups' rows. `seen` [kBlockRows] is what each row sees. All
+/// threads call it; it synchronizes the block.
+__device__ inline void coverGroups(const Seen *seen, Cover (&groups)[2]) {
+  __shared__ Cover warps[4];
+  if (threadIdx.x < kBlockRows) {
+    Seen own = seen[threadIdx.x];
+    bool any = own.begin < own.end;
+    Cover cover{any ? own.begin : INT_MAX, any ? own.end : 0, own.begin, own.end};
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2)
+      cover = join(cover, {__shfl_xor_sync(0xffffffffu, cover.begin, offset),
+                           __shfl_xor_sync(0xffffffffu, cover.end, offset),
+                           __shfl_xor_sync(0xffffffffu, cover.allBegin, offset),
+                           __shfl_xor_sync(0xffffffffu, cover.allEnd, offset)});
+    if (threadIdx.x % 32 == 0)
+      warps[threadIdx.x / 32] = cover;
+  }
+  __syncthreads();
+  groups[0] = join(warps[0], warps[1]);
+  groups[1] = join(warps[2], warps[3]);
+}
+
+/// Stores a warpgroup's sums times `factor` as rows of x [rows, stride], 16 bytes a thread: the
+/// four threads of a row exchange their columns.
+template <int Sums>
+__device__ void storeRows(const float (&sums)[Sums], float factor0, float factor1, BFloat16 *x,
+                          int64_t stride, int rows) {
+  int lane = static_cast<int>(threadIdx.x % 4);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    int row = rowOfThread() + 8 * half;
+    float factor = half == 0 ? factor0 : factor1;
+#pragma unroll
+    for (int block = 0; block < Sums / 16; ++block) { // 32 columns: 8 for each thread
+      uint32_t pairs[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        int at = 4 * (4 * block + i) + 2 * half;
+        __nv_bfloat162 pair = __floats2bfloat162_rn(factor * sums[at], factor * sums[at + 1]);
+        pairs[i] = *reinterpret_cast<uint32_t *>(&pair);
+      }
+      uint4 own;
+      uint32_t got[4];
+      // In round r a thread sends what the thread `lane ^ r` stores and gets its own from there.
+#pragma unroll
+      for (int round = 0; round < 4; ++round) {
+        int other = lane ^ round;
+        uint32_t mine = other == 0   ? pairs[0]
+                        : other == 1 ? pairs[1]
+                        : other == 2 ? pairs[2]
+                                     : pairs[3];
+        uint32_t theirs = __shfl_xor_sync(0xffffffffu, mine, round);
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          if (i == other)
+            got[i] = theirs;
+      }
+      own = {got[0], got[1], got[2], got[3]};
+      if (row < rows)
+        *reinterpret_cast<uint4 *>(x + row * stride + 32 * block + 8 * lane) = own;
+    }
+  }
+}
+
+} // namespace switchyard::kernels::cuda

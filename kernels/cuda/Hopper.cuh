@@ -1,0 +1,196 @@
+// What kernels for sm_90a need that CUDA C++ has no words for: the copy engine (TMA), barriers in
+// shared memory that count its bytes, and products of a warpgroup (wgmma). Thin wrappers, named as
+// PTX names them; see the PTX ISA, "Asynchronous Warpgroup Level Matrix" and "mbarrier".
+//
+// Only code compiled for sm_90a may call these: guard kernels by SWITCHYARD_HOPPER.
+#pragma once
+
+#include <cstdint>
+#include <cuda.h>
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define SWITCHYARD_HOPPER 1
+#endif
+
+namespace switchyard::kernels::cuda::hopper {
+
+__device__ inline uint32_t sharedAddress(const void *pointer) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+// -- Barriers in shared memory
+// ----------------------------------------------------------------------
+
+__device__ inline void initBarrier(uint32_t barrier, uint32_t arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+
+/// Makes initialized barriers known to the cluster and to the copy engine.
+__device__ inline void fenceBarrierInit() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+/// Arrives, and lets the phase wait for this many bytes of the copy engine too.
+__device__ inline void arriveExpecting(uint32_t barrier, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+
+__device__ inline void arrive(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+/// Arrives at the barrier that lies at the same place in another block of the cluster.
+__device__ inline void arriveAt(uint32_t barrier, uint32_t block) {
+  asm volatile("{\n"
+               ".reg .b32 remote;\n"
+               "mapa.shared::cluster.u32 remote, %0, %1;\n"
+               "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+               "}" ::"r"(barrier),
+               "r"(block)
+               : "memory");
+}
+
+/// Waits for the end of the phase of this parity.
+__device__ inline void wait(uint32_t barrier, uint32_t parity) {
+  asm volatile("{\n"
+               ".reg .pred done;\n"
+               "again:\n"
+               "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+               "@done bra.uni over;\n"
+               "bra.uni again;\n"
+               "over:\n"
+               "}" ::"r"(barrier),
+               "r"(parity)
+               : "memory");
+}
+
+/// A barrier of `threads` threads of the block; `name` is 1 to 15.
+__device__ inline void syncNamed(int name, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
+}
+
+// -- Clusters of blocks
+// -----------------------------------------------------------------------------
+
+__device__ inline uint32_t blockInCluster() {
+  uint32_t rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+
+__device__ inline void syncCluster() {
+  asm volatile("barrier.cluster.arrive.release;\n"
+               "barrier.cluster.wait.acquire;" ::
+                   : "memory");
+}
+
+// -- The copy engine
+// --------------------------------------------------------------------------------
+
+__device__ inline void prefetchMap(const CUtensorMap &map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+
+/// Where a box of a tensor begins, its contiguous dimension first.
+struct Box {
+  int x, y, z;
+};
+
+/// Fetches a box of a tensor of rank 3 into shared memory; `barrier` counts its bytes.
+__device__ inline void load(uint32_t to, const CUtensorMap &map, Box at, uint32_t barrier) {
+  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+               "[%0], [%1, {%3, %4, %5}], [%2];" ::"r"(to),
+               "l"(&map), "r"(barrier), "r"(at.x), "r"(at.y), "r"(at.z)
+               : "memory");
+}
+
+/// The same into every block of the cluster whose bit is in `blocks`, at the same place in each;
+/// each one's own barrier counts the bytes.
+__device__ inline void loadInto(uint16_t blocks, uint32_t to, const CUtensorMap &map, Box at,
+                                uint32_t barrier) {
+  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+               ".multicast::cluster [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(to),
+               "l"(&map), "r"(barrier), "r"(at.x), "r"(at.y), "r"(at.z), "h"(blocks)
+               : "memory");
+}
+
+/// Orders this thread's writes to shared memory before later reads by wgmma or the copy engine.
+__device__ inline void fenceAsyncProxy() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// -- Warpgroups
+// -------------------------------------------------------------------------------------
+
+template <int Registers>
+__device__ void raiseRegisters() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers));
+}
+template <int Registers>
+__device__ void lowerRegisters() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers));
+}
+
+/// Before the first product and after any other write to its operands' registers.
+__device__ inline void fenceProducts() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+__device__ inline void commitProducts() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+/// Waits until at most `Pending` committed groups run.
+template <int Pending>
+__device__ void waitProducts() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
+}
+
+/// Describes an operand that lies in shared memory in lines of 128 bytes, swizzled, eight lines a
+/// block. Where the contraction runs along the lines, `across` is unused; where it runs across
+/// them, `across` is the distance between the pieces of 64 elements of the other dimension.
+__device__ inline uint64_t describe(uint32_t address, uint32_t across) {
+  constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
+  constexpr uint64_t kBlock = uint64_t{1024 >> 4} << 32;
+  return kSwizzle128 | kBlock | static_cast<uint64_t>((across & 0x3ffff) >> 4) << 16 |
+         ((address & 0x3ffff) >> 4);
+}
+
+#define SWITCHYARD_SUMS_8(i)                                                                       \
+  "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]),      \
+      "+f"(c[i + 6]), "+f"(c[i + 7])
+#define SWITCHYARD_SUMS_32(i)                                                                      \
+  SWITCHYARD_SUMS_8(i), SWITCHYARD_SUMS_8(i + 8), SWITCHYARD_SUMS_8(i + 16),                       \
+      SWITCHYARD_SUMS_8(i + 24)
+
+/// c [64, 256] = a [64, 16] b [256, 16]^T, plus c if `add`, in bfloat16 with float32 sums, of a
+/// warpgroup. `AcrossA`: a's contraction runs across the lines; likewise b's. c[4 i + 2 h + j] of
+/// thread t is row t / 32 * 16 + t % 32 / 4 + 8 h, column 8 i + t % 4 * 2 + j.
+template <bool AcrossA, bool AcrossB>
+__device__ inline void multiply64x256(float (&c)[128], uint64_t a, uint64_t b, bool add) {
+  asm volatile("{\n"
+               ".reg .pred add;\n"
+               "setp.ne.b32 add, %130, 0;\n"
+               "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
+               "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, "
+               "%12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
+               "%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, "
+               "%36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+               "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "
+               "%60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, "
+               "%72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, "
+               "%84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
+               "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, "
+               "%108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, "
+               "%120, %121, %122, %123, %124, %125, %126, %127}, "
+               "%128, %129, add, 1, 1, %131, %132;\n"
+               "}"
+               : SWITCHYARD_SUMS_32(0), SWITCHYARD_SUMS_32(32), SWITCHYARD_SUMS_32(64),
+                 SWITCHYARD_SUMS_32(96)
+               : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(AcrossA ? 1 : 0),
+                 "n"(AcrossB ? 1 : 0));
+}
+
+#undef SWITCHYARD_SUMS_32
+#undef SWITCHYARD_SUMS_8
+
+} // namespace switchyard::kernels::cuda::hopper
