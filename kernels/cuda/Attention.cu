@@ -4,6 +4,7 @@
 //
 // Seen on an H200 (segments of 4,096, head_dim 128, median of 20): 20 to 22 TFLOP/s of what the
 // causal mask leaves, in float32 and, since it computes in float32 all the same, in bfloat16.
+#include "kernels/cuda/AttentionHopper.h"
 #include "kernels/cuda/AttentionTiles.cuh"
 #include "kernels/cuda/KernelList.h"
 
@@ -108,6 +109,10 @@ __global__ __launch_bounds__(kAttentionThreads) void attentionKernel(AttentionSh
 Fault prepareAttention(const Launch &launch) {
   if (auto fault = checkAttention(launch, kMaxHeadDim, "CUDA"))
     return fault;
+  const Tensor &qkv = launch.operands[0];
+  AttentionShape shape = attentionShape(launch, qkv, launch.operands[1]);
+  if (takenByHopper(shape, qkv.dtype))
+    return prepareAttentionHopper(shape);
   return withDepth(launch.attributes[2].integer, [&](auto depth) {
     constexpr int kDepth = decltype(depth)::value;
     Fault fault;
@@ -126,6 +131,8 @@ Fault runAttention(const Launch &launch) {
   AttentionShape shape = attentionShape(launch, qkv, launch.operands[1]);
   if (shape.tokens == 0)
     return std::nullopt;
+  if (takenByHopper(shape, qkv.dtype))
+    return runAttentionHopper(launch, shape);
   return withDepth(shape.headDim, [&](auto depth) {
     constexpr int kDepth = decltype(depth)::value;
     dim3 grid(static_cast<unsigned>(ceilDivide(shape.tokens, Tiles<kDepth>::kOwn)),

@@ -22,8 +22,6 @@
 namespace switchyard::kernels::cuda {
 namespace {
 
-constexpr float kLog2E = 1.44269504088896340736f;
-
 /// What all three kernels read, and where they write.
 struct Gradient {
   AttentionShape shape;
@@ -38,7 +36,21 @@ struct Gradient {
   BFloat16 *dqkv = nullptr;
 };
 
-/// Rows of 32 that one block prepares.
+/// A key tile's block: keys and values; queries and dy come by 64. A query tile's: queries and dy;
+/// keys and values come by 128.
+template <int Depth>
+struct QueryLayout : Layout<Depth, 2, 64, 3> {
+  using Tiles = Layout<Depth, 2, 64, 3>;
+  static constexpr uint32_t kStatistics = 2 * 64 * 4; // lse and delta of a stage's queries
+  static constexpr uint32_t kBytes = Tiles::kBytes + Tiles::kStages * kStatistics;
+  __device__ uint32_t statistics(int stage) const {
+    return this->base + Tiles::kTiles + stage * kStatistics;
+  }
+};
+template <int Depth>
+using KeyLayout = Layout<Depth, 2, kBlockRows, 2>;
+
+/// The rows that one block prepares.
 constexpr int kPreparedRows = 32;
 
 /// delta = rowsum(dy * y), lse by heads, and what each row sees. A block per 32 rows and head.
@@ -81,79 +93,6 @@ __global__ __launch_bounds__(256) void prepareRows(Gradient gradient) {
   }
 }
 
-/// The shared memory of a block: two tiles of its own rows, kStages of two tiles of others, each
-/// with its statistics.
-template <int Depth, int OtherRows>
-struct Layout {
-  static constexpr int kStages = OtherRows == 64 ? 3 : 2;
-  static constexpr uint32_t kOwn = kTileBytes<kBlockRows, Depth>;
-  static constexpr uint32_t kOther = kTileBytes<OtherRows, Depth>;
-  static constexpr uint32_t kStatistics = 2 * OtherRows * 4; // lse, delta
-  static constexpr uint32_t kTiles = 2 * kOwn + 2 * kStages * kOther;
-  /// The base is aligned to 1024 bytes inside.
-  static constexpr uint32_t kBytes = 1024 + kTiles + kStages * kStatistics;
-
-  uint32_t base;
-  __device__ uint32_t own(int i) const { return base + i * kOwn; }
-  __device__ uint32_t other(int stage, int i) const {
-    return base + 2 * kOwn + (2 * stage + i) * kOther;
-  }
-  __device__ uint32_t statistics(int stage) const { return base + kTiles + stage * kStatistics; }
-};
-
-/// The barriers of a block: its own tiles came; stage s came; stage s was used.
-template <int Stages>
-struct Barriers {
-  uint32_t base;
-  __device__ uint32_t own() const { return base; }
-  __device__ uint32_t full(int stage) const { return base + 8 + 8 * stage; }
-  __device__ uint32_t empty(int stage) const { return base + 8 + 8 * (Stages + stage); }
-  __device__ void create() const {
-    hopper::initBarrier(own(), 1);
-    for (int stage = 0; stage < Stages; ++stage) {
-      hopper::initBarrier(full(stage), 1);
-      hopper::initBarrier(empty(stage), 8); // the warps that compute
-    }
-    hopper::fenceBarrierInit();
-  }
-};
-
-/// Which stage of a ring comes next, and the parity of its barriers' phase.
-template <int Stages>
-struct Ring {
-  int stage = 0;
-  uint32_t parity = 0;
-  __device__ void next() {
-    if (++stage == Stages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
-
-__device__ inline uint8_t *alignedMemory(uint8_t *memory) {
-  return memory + (1024 - hopper::sharedAddress(memory) % 1024) % 1024;
-}
-
-__device__ inline void copyToShared(uint32_t to, const float *from, uint32_t bytes,
-                                    uint32_t barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
-               "[%0], [%1], %2, [%3];" ::"r"(to),
-               "l"(from), "r"(bytes), "r"(barrier)
-               : "memory");
-}
-
-__device__ inline float2 loadShared(uint32_t address) {
-  float2 value;
-  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(value.x), "=f"(value.y) : "r"(address));
-  return value;
-}
-
-/// A box of 64 elements x the map's rows x the head's pieces.
-__device__ inline hopper::Box boxAt(int64_t row, int64_t column) {
-  return {0, static_cast<int>(row), static_cast<int>(column / 64)};
-}
-
 /// The queries that a key tile goes over: `count` tiles of 64 from `begin`, for each head.
 struct QueryTiles {
   int begin, count;
@@ -186,7 +125,7 @@ __device__ void weighColumns(float (&scores)[32], uint32_t lse, float factor, in
 
 /// One tile of queries: dv += p^T dy, dk += ds^T q.
 template <int Depth>
-__device__ void addQueryTile(const Layout<Depth, 64> &layout, int stage, int group, int query,
+__device__ void addQueryTile(const QueryLayout<Depth> &layout, int stage, int group, int query,
                              bool full, float factor, const Seen (&seen)[2], float (&dk)[Depth / 2],
                              float (&dv)[Depth / 2]) {
   float scores[32], products[32];
@@ -230,11 +169,11 @@ __device__ void addQueryTile(const Layout<Depth, 64> &layout, int stage, int gro
 template <int Depth>
 __device__ void fetchQueries(const CUtensorMap &wide, const CUtensorMap &narrow,
                              const CUtensorMap &dyMap, const Gradient &gradient,
-                             const Layout<Depth, 64> &layout,
-                             const Barriers<Layout<Depth, 64>::kStages> &barriers, int64_t first,
+                             const QueryLayout<Depth> &layout,
+                             const Barriers<QueryLayout<Depth>::kStages> &barriers, int64_t first,
                              int64_t kvHead, QueryTiles tiles) {
-  constexpr int kStages = Layout<Depth, 64>::kStages;
-  using L = Layout<Depth, 64>;
+  constexpr int kStages = QueryLayout<Depth>::kStages;
+  using L = QueryLayout<Depth>;
   const AttentionShape &shape = gradient.shape;
   hopper::arriveExpecting(barriers.own(), 2 * L::kOwn);
   hopper::load(layout.own(0), wide, boxAt(first, shape.keyColumn(kvHead)), barriers.own());
@@ -262,11 +201,11 @@ __global__ __launch_bounds__(kHopperThreads,
                                              const __grid_constant__ CUtensorMap dyMap,
                                              Gradient gradient) {
 #ifdef SWITCHYARD_HOPPER
-  using L = Layout<Depth, 64>;
+  using L = QueryLayout<Depth>;
   extern __shared__ uint8_t memory[];
   __shared__ uint64_t barrierWords[1 + 2 * L::kStages];
   const AttentionShape &shape = gradient.shape;
-  L layout{hopper::sharedAddress(alignedMemory(memory))};
+  L layout{{alignedBase(memory)}};
   Barriers<L::kStages> barriers{hopper::sharedAddress(barrierWords)};
   int64_t kvHead = blockIdx.x, first = static_cast<int64_t>(blockIdx.y) * kBlockRows;
   if (threadIdx.x == 0)
@@ -297,16 +236,14 @@ __global__ __launch_bounds__(kHopperThreads,
       if (query < cover.end && query + 64 > cover.begin)
         addQueryTile<Depth>(layout, ring.stage, group, query, cover.full(query, 64), factor, seen,
                             dk, dv);
-      __syncwarp();
-      if (threadIdx.x % 32 == 0)
-        hopper::arrive(barriers.empty(ring.stage));
+      release(barriers.empty(ring.stage));
       ring.next();
     }
   int64_t width = shape.packedWidth();
   BFloat16 *out = gradient.dqkv + row * width;
   int rows = static_cast<int>(min(int64_t{kGroupRows}, shape.tokens - row));
-  storeRows(dk, shape.scale, shape.scale, out + shape.keyColumn(kvHead), width, rows);
-  storeRows(dv, 1, 1, out + shape.valueColumn(kvHead), width, rows);
+  storeRows(dk, {shape.scale, shape.scale}, out + shape.keyColumn(kvHead), width, rows);
+  storeRows(dv, {1, 1}, out + shape.valueColumn(kvHead), width, rows);
 #else
   __trap();
 #endif
@@ -315,10 +252,10 @@ __global__ __launch_bounds__(kHopperThreads,
 /// Fetches a block's queries and dy, then the keys and values of each tile.
 template <int Depth>
 __device__ void fetchKeys(const CUtensorMap &qkvMap, const CUtensorMap &dyMap,
-                          const AttentionShape &shape, const Layout<Depth, kBlockRows> &layout,
-                          const Barriers<Layout<Depth, kBlockRows>::kStages> &barriers,
-                          int64_t first, int64_t head, const Cover &cover) {
-  using L = Layout<Depth, kBlockRows>;
+                          const AttentionShape &shape, const KeyLayout<Depth> &layout,
+                          const Barriers<KeyLayout<Depth>::kStages> &barriers, int64_t first,
+                          int64_t head, const Cover &cover) {
+  using L = KeyLayout<Depth>;
   hopper::arriveExpecting(barriers.own(), 2 * L::kOwn);
   hopper::load(layout.own(0), qkvMap, boxAt(first, head * Depth), barriers.own());
   hopper::load(layout.own(1), dyMap, boxAt(first, head * Depth), barriers.own());
@@ -336,8 +273,8 @@ __device__ void fetchKeys(const CUtensorMap &qkvMap, const CUtensorMap &dyMap,
 
 /// One tile of keys: dq += ds k. `lse` and `delta` are those of the thread's two rows.
 template <int Depth>
-__device__ void addKeyTile(const Layout<Depth, kBlockRows> &layout, int stage, int group, int key,
-                           bool full, float factor, const Seen (&seen)[2], const float (&lse)[2],
+__device__ void addKeyTile(const KeyLayout<Depth> &layout, int stage, int group, int key, bool full,
+                           float factor, const Seen (&seen)[2], const float (&lse)[2],
                            const float (&delta)[2], float (&dq)[Depth / 2]) {
   float scores[64], products[64];
   uint32_t gradients[32];
@@ -376,11 +313,11 @@ __global__ __launch_bounds__(kHopperThreads,
                                                const __grid_constant__ CUtensorMap dyMap,
                                                Gradient gradient) {
 #ifdef SWITCHYARD_HOPPER
-  using L = Layout<Depth, kBlockRows>;
+  using L = KeyLayout<Depth>;
   extern __shared__ uint8_t memory[];
   __shared__ uint64_t barrierWords[1 + 2 * L::kStages];
   const AttentionShape &shape = gradient.shape;
-  L layout{hopper::sharedAddress(alignedMemory(memory))};
+  L layout{alignedBase(memory)};
   Barriers<L::kStages> barriers{hopper::sharedAddress(barrierWords)};
   // Late tiles have the most keys: they start first.
   int64_t head = blockIdx.x;
@@ -418,48 +355,16 @@ __global__ __launch_bounds__(kHopperThreads,
     if (key < cover.end && key + kBlockRows > cover.begin)
       addKeyTile<Depth>(layout, ring.stage, group, key, cover.full(key, kBlockRows), factor, seen,
                         lse, delta, dq);
-    __syncwarp();
-    if (threadIdx.x % 32 == 0)
-      hopper::arrive(barriers.empty(ring.stage));
+    release(barriers.empty(ring.stage));
     ring.next();
   }
   int64_t width = shape.packedWidth();
   int rows = static_cast<int>(min(int64_t{kGroupRows}, shape.tokens - row));
-  storeRows(dq, shape.scale, shape.scale, gradient.dqkv + row * width + head * Depth, width, rows);
+  storeRows(dq, {shape.scale, shape.scale}, gradient.dqkv + row * width + head * Depth, width,
+            rows);
 #else
   __trap();
 #endif
-}
-
-/// A tensor [rows, columns] as the copy engine sees it: pieces of 64 columns, of which a head has
-/// head_dim / 64; a box is `boxRows` rows of a head.
-Fault makeTileMap(CUtensorMap &map, const void *data, int64_t rows, int64_t columns,
-                  int64_t boxRows, int64_t headDim) {
-  void *entry = nullptr;
-  cudaDriverEntryPointQueryResult found{};
-#if CUDART_VERSION >= 12050
-  cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000,
-                                                       cudaEnableDefault, &found);
-#else
-  cudaError_t error =
-      cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &entry, cudaEnableDefault, &found);
-#endif
-  if (auto fault = faultOf(error, "cudaGetDriverEntryPoint"))
-    return fault;
-  if (found != cudaDriverEntryPointSuccess)
-    return "the CUDA driver has no cuTensorMapEncodeTiled; it is older than CUDA 12";
-  cuuint64_t dims[] = {64, static_cast<cuuint64_t>(rows), static_cast<cuuint64_t>(columns / 64)};
-  cuuint64_t strides[] = {static_cast<cuuint64_t>(columns * 2), 128};
-  cuuint32_t box[] = {64, static_cast<cuuint32_t>(boxRows), static_cast<cuuint32_t>(headDim / 64)};
-  cuuint32_t steps[] = {1, 1, 1};
-  CUresult result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry)(
-      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void *>(data), dims, strides, box,
-      steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS)
-    return "cuTensorMapEncodeTiled for [" + std::to_string(rows) + ", " + std::to_string(columns) +
-           "]: CUDA error " + std::to_string(static_cast<int>(result));
-  return std::nullopt;
 }
 
 template <int Depth>
@@ -482,11 +387,10 @@ Fault runGradient(const Launch &launch, const Gradient &gradient) {
   prepareRows<Depth>
       <<<dim3(static_cast<unsigned>(gradient.padded / kPreparedRows), heads), 256, 0, stream>>>(
           gradient);
-  keyGrad<Depth><<<dim3(kvHeads, tiles), kHopperThreads, Layout<Depth, 64>::kBytes, stream>>>(
+  keyGrad<Depth><<<dim3(kvHeads, tiles), kHopperThreads, QueryLayout<Depth>::kBytes, stream>>>(
       wide, narrow, narrowDy, gradient);
-  queryGrad<Depth>
-      <<<dim3(heads, tiles), kHopperThreads, Layout<Depth, kBlockRows>::kBytes, stream>>>(
-          wide, wideDy, gradient);
+  queryGrad<Depth><<<dim3(heads, tiles), kHopperThreads, KeyLayout<Depth>::kBytes, stream>>>(
+      wide, wideDy, gradient);
   return launchFault("attention_grad");
 }
 
@@ -494,29 +398,17 @@ template <int Depth>
 Fault prepareGradient() {
   Fault fault =
       faultOf(cudaFuncSetAttribute(keyGrad<Depth>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                   Layout<Depth, 64>::kBytes),
+                                   QueryLayout<Depth>::kBytes),
               "cudaFuncSetAttribute");
   if (!fault)
     fault =
         faultOf(cudaFuncSetAttribute(queryGrad<Depth>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     Layout<Depth, kBlockRows>::kBytes),
+                                     KeyLayout<Depth>::kBytes),
                 "cudaFuncSetAttribute");
   return fault;
 }
 
 } // namespace
-
-bool takenByHopper(const AttentionShape &shape, DType dtype) {
-  if (dtype != DType::BF16 || (shape.headDim != 64 && shape.headDim != 128) ||
-      shape.tokens > INT_MAX / 2)
-    return false;
-  int device = 0, major = 0;
-  cudaFuncAttributes attributes{};
-  return cudaGetDevice(&device) == cudaSuccess &&
-         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
-         major == 9 && cudaFuncGetAttributes(&attributes, keyGrad<128>) == cudaSuccess &&
-         attributes.ptxVersion == 90; // not for an older device's code, compiled by the driver
-}
 
 Fault prepareAttentionGradHopper(const AttentionShape &shape) {
   return shape.headDim == 64 ? prepareGradient<64>() : prepareGradient<128>();

@@ -79,6 +79,13 @@ __device__ void multiplyRegisters(float (&c)[Sums], const uint32_t *a, uint64_t 
 #undef SWITCHYARD_OUT_32
 #undef SWITCHYARD_OUT_8
 
+inline constexpr float kLog2E = 1.44269504088896340736f;
+
+/// A tensor [rows, columns] as the copy engine sees it: pieces of 64 columns, of which a head has
+/// head_dim / 64; a box is `boxRows` rows of a head.
+Fault makeTileMap(CUtensorMap &map, const void *data, int64_t rows, int64_t columns,
+                  int64_t boxRows, int64_t headDim);
+
 /// Bytes of a tile.
 template <int Rows, int Depth>
 constexpr uint32_t kTileBytes = Rows * Depth * 2;
@@ -173,16 +180,95 @@ __device__ inline void coverGroups(const Seen *seen, Cover (&groups)[2]) {
   groups[1] = join(warps[2], warps[3]);
 }
 
-/// Stores a warpgroup's sums times `factor` as rows of x [rows, stride], 16 bytes a thread: the
-/// four threads of a row exchange their columns.
+/// The shared memory of a block: OwnTiles tiles of its own rows, and a ring of Stages stages of two
+/// tiles of OtherRows rows.
+template <int Depth, int OwnTiles, int OtherRows, int Stages>
+struct Layout {
+  static constexpr int kStages = Stages;
+  static constexpr uint32_t kOwn = kTileBytes<kBlockRows, Depth>;
+  static constexpr uint32_t kOther = kTileBytes<OtherRows, Depth>;
+  static constexpr uint32_t kTiles = OwnTiles * kOwn + 2 * kStages * kOther;
+  /// Shared memory to ask for; the tiles are aligned to 1024 bytes inside.
+  static constexpr uint32_t kBytes = 1024 + kTiles;
+
+  uint32_t base;
+  __device__ uint32_t own(int i) const { return base + i * kOwn; }
+  __device__ uint32_t other(int stage, int i) const {
+    return base + OwnTiles * kOwn + (2 * stage + i) * kOther;
+  }
+};
+
+__device__ inline uint32_t alignedBase(const uint8_t *memory) {
+  return (hopper::sharedAddress(memory) + 1023) / 1024 * 1024;
+}
+
+/// The barriers of a block: its own tiles came; stage s came; stage s was used.
+template <int Stages>
+struct Barriers {
+  uint32_t base;
+  __device__ uint32_t own() const { return base; }
+  __device__ uint32_t full(int stage) const { return base + 8 + 8 * stage; }
+  __device__ uint32_t empty(int stage) const { return base + 8 + 8 * (Stages + stage); }
+  __device__ void create() const {
+    hopper::initBarrier(own(), 1);
+    for (int stage = 0; stage < Stages; ++stage) {
+      hopper::initBarrier(full(stage), 1);
+      hopper::initBarrier(empty(stage), 8); // the warps that compute
+    }
+    hopper::fenceBarrierInit();
+  }
+};
+
+/// A warp arrives at `barrier`.
+__device__ inline void release(uint32_t barrier) {
+  __syncwarp();
+  if (threadIdx.x % 32 == 0)
+    hopper::arrive(barrier);
+}
+
+/// Which stage of a ring comes next, and the parity of its barriers' phase.
+template <int Stages>
+struct Ring {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ void next() {
+    if (++stage == Stages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+/// Contiguous memory into shared memory, in multiples of 16 bytes; `barrier` counts them.
+__device__ inline void copyToShared(uint32_t to, const float *from, uint32_t bytes,
+                                    uint32_t barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+               "[%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(from), "r"(bytes), "r"(barrier)
+               : "memory");
+}
+
+__device__ inline float2 loadShared(uint32_t address) {
+  float2 value;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(value.x), "=f"(value.y) : "r"(address));
+  return value;
+}
+
+/// A box of 64 elements x the map's rows x the head's pieces.
+__device__ inline hopper::Box boxAt(int64_t row, int64_t column) {
+  return {0, static_cast<int>(row), static_cast<int>(column / 64)};
+}
+
+/// Stores a warpgroup's sums, times each row's factor, as rows of x [rows, stride], 16 bytes a
+/// thread: the four threads of a row exchange their columns.
 template <int Sums>
-__device__ void storeRows(const float (&sums)[Sums], float factor0, float factor1, BFloat16 *x,
+__device__ void storeRows(const float (&sums)[Sums], const float (&factors)[2], BFloat16 *x,
                           int64_t stride, int rows) {
   int lane = static_cast<int>(threadIdx.x % 4);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     int row = rowOfThread() + 8 * half;
-    float factor = half == 0 ? factor0 : factor1;
+    float factor = factors[half];
 #pragma unroll
     for (int block = 0; block < Sums / 16; ++block) { // 32 columns: 8 for each thread
       uint32_t pairs[4];

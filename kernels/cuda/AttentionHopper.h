@@ -1,4 +1,5 @@
-// attention_grad on a Hopper GPU (AttentionGradHopper.cu): bfloat16, heads of 64 or 128.
+// attention and attention_grad on a Hopper GPU in bfloat16 (AttentionHopper.cu,
+// AttentionGradHopper.cu), for heads of 64 or 128.
 #pragma once
 
 #include "kernels/cuda/Kernels.h"
@@ -9,10 +10,10 @@ namespace switchyard::kernels::cuda {
 /// Whether these kernels run launches of `shape` on the current device.
 bool takenByHopper(const AttentionShape &shape, DType dtype);
 
-/// For a launch that takenByHopper.
+// For launches that takenByHopper, with the signatures' bound of workspace.
+Fault prepareAttentionHopper(const AttentionShape &shape);
+Fault runAttentionHopper(const Launch &launch, const AttentionShape &shape);
 Fault prepareAttentionGradHopper(const AttentionShape &shape);
-
-/// Takes attentionGradWorkspace's bytes of workspace.
 Fault runAttentionGradHopper(const Launch &launch, const AttentionShape &shape);
 
 } // namespace switchyard::kernels::cuda

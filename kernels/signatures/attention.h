@@ -9,10 +9,15 @@
 
 namespace switchyard::kernels {
 
-/// Rows of a head in the statistics that CUDA's attention_grad keeps: tiles of up to 128 rows are
-/// read from any of T rows on.
+/// Rows that CUDA's kernels keep something of: tiles of up to 128 rows are read from any of T rows
+/// on.
 constexpr int64_t attentionRows(int64_t tokens) {
   return (tokens + 127) / 128 * 128 + 128;
+}
+
+/// On a GPU the range of rows that each row sees.
+constexpr int64_t attentionWorkspace(const Dims &dims, Target target) {
+  return target.kind == Target::Kind::Cuda ? attentionRows(dims["T"]) * 8 : 0;
 }
 
 /// The row sums of dy * y, [T, num_heads]; on a GPU also the rows' logsumexp by heads, and the
@@ -32,7 +37,8 @@ inline constexpr OperandSpec kAttentionOperands[] = {
 inline constexpr AttributeSpec kAttentionAttributes[] = {
     integer("num_heads", 1, 65536), integer("num_kv_heads", 1, 65536),
     integer("head_dim", 1, 65536), real("scale", 0, 1e6), integer("window", 0)};
-inline constexpr Signature kAttention = {"attention", kAttentionOperands, kAttentionAttributes};
+inline constexpr Signature kAttention = {"attention", kAttentionOperands, kAttentionAttributes,
+                                         attentionWorkspace};
 
 inline constexpr OperandSpec kAttentionGradOperands[] = {
     in("dy", DTypeRule::A, "T, num_heads*head_dim"),
