@@ -8,6 +8,7 @@
 // Seen on an H200 (bfloat16, gate and up together, median of 20, 16,384 tokens): Mixtral forward
 // 156 TFLOP/s, by data 166, by weight 152; OLMoE 148, 155 and 147. cuBLASLt's dense products reach
 // 790 there: mma without wgmma and the bulk copies of sm_90a.
+#include "kernels/cuda/GroupedGemmHopper.h"
 #include "kernels/cuda/Groups.cuh"
 #include "kernels/cuda/KernelList.h"
 
@@ -250,20 +251,20 @@ __global__ __launch_bounds__(kThreads) void byRowsKernel(ByRows<T> operands) {
 }
 
 /// dw [E, n, k] = dy_e^T x_e. Blocks along x are tiles of a matrix, along y experts.
-template <typename T, bool Packed>
+template <typename T, typename W, bool Packed>
 __global__ __launch_bounds__(kThreads) void byWeightKernel(const T *dy, const T *x,
-                                                           const int32_t *sizes, float *dw,
+                                                           const int32_t *sizes, W *dw,
                                                            int64_t rows, int64_t n, int64_t k) {
   GroupTile group = findGroup(sizes, gridDim.y, rows, blockIdx.y);
   int64_t across = (k + kTileColumns<T> - 1) / kTileColumns<T>;
   int64_t height = group.end - group.begin;
-  Product<T, float> product{{dy + group.begin * n, n, height, n},
-                            {x + group.begin * k, k, height, k},
-                            dw + group.expert * n * k,
-                            k,
-                            n,
-                            k,
-                            height};
+  Product<T, W> product{{dy + group.begin * n, n, height, n},
+                        {x + group.begin * k, k, height, k},
+                        dw + group.expert * n * k,
+                        k,
+                        n,
+                        k,
+                        height};
   multiply<false, false, Packed>(product, blockIdx.x / across * kTileRows<T>,
                                  blockIdx.x % across * kTileColumns<T>);
 }
@@ -287,6 +288,8 @@ constexpr size_t kSharedBytes =
 
 template <bool WeightAlongK>
 Fault prepareByRows(const Launch &) {
+  if (auto fault = prepareGroupedGemmHopper())
+    return fault;
   if (auto fault = raiseShared<true, WeightAlongK>(byRowsKernel<BFloat16, WeightAlongK, true>))
     return fault;
   return raiseShared<true, WeightAlongK>(byRowsKernel<BFloat16, WeightAlongK, false>);
@@ -295,6 +298,9 @@ Fault prepareByRows(const Launch &) {
 /// y = x w^T by groups where the weights have k along their columns, else y = x w.
 template <bool WeightAlongK>
 Fault runByRows(const Launch &launch, const char *kernel) {
+  if (runsOnHopper(launch))
+    return runGroupedGemmHopper(launch,
+                                WeightAlongK ? GroupedProduct::Forward : GroupedProduct::ByData);
   const Tensor &x = launch.operands[0], &w = launch.operands[1], &y = launch.operands[3];
   int64_t rows = x.dims[0], experts = w.dims[0], k = x.dims[1], n = y.dims[1];
   if (rows == 0 || n == 0)
@@ -310,6 +316,18 @@ Fault runByRows(const Launch &launch, const char *kernel) {
         operands);
   });
   return launchFault(kernel);
+}
+
+template <typename T, typename W>
+void runByWeight(const Launch &launch) {
+  const Tensor &dy = launch.operands[0], &x = launch.operands[1], &dw = launch.operands[3];
+  int64_t n = dy.dims[1], k = x.dims[1];
+  dim3 grid(static_cast<unsigned>(ceilDivide(n, kTileRows<T>) * ceilDivide(k, kTileColumns<T>)),
+            static_cast<unsigned>(dw.dims[0]));
+  auto *function =
+      isPacked(launch, n, k) ? byWeightKernel<T, W, true> : byWeightKernel<T, W, false>;
+  function<<<grid, kThreads, kSharedBytes<T, false, false>, contextOf(launch).stream>>>(
+      dy.as<T>(), x.as<T>(), launch.operands[2].as<int32_t>(), dw.as<W>(), dy.dims[0], n, k);
 }
 
 } // namespace
@@ -331,23 +349,29 @@ Fault runGroupedGemmDgrad(const Launch &launch) {
 }
 
 Fault prepareGroupedGemmWgrad(const Launch &) {
-  if (auto fault = raiseShared<false, false>(byWeightKernel<BFloat16, true>))
+  if (auto fault = prepareGroupedGemmHopper())
     return fault;
-  return raiseShared<false, false>(byWeightKernel<BFloat16, false>);
+  if (auto fault = raiseShared<false, false>(byWeightKernel<BFloat16, float, true>))
+    return fault;
+  if (auto fault = raiseShared<false, false>(byWeightKernel<BFloat16, float, false>))
+    return fault;
+  if (auto fault = raiseShared<false, false>(byWeightKernel<BFloat16, BFloat16, true>))
+    return fault;
+  return raiseShared<false, false>(byWeightKernel<BFloat16, BFloat16, false>);
 }
 
 Fault runGroupedGemmWgrad(const Launch &launch) {
-  const Tensor &dy = launch.operands[0], &x = launch.operands[1], &dw = launch.operands[3];
-  int64_t n = dy.dims[1], k = x.dims[1];
+  if (runsOnHopper(launch))
+    return runGroupedGemmHopper(launch, GroupedProduct::ByWeight);
+  const Tensor &dw = launch.operands[3];
   if (dw.count() == 0)
     return std::nullopt;
-  withFloatType(dy.dtype, [&]<typename T>(T) {
-    dim3 grid(static_cast<unsigned>(ceilDivide(n, kTileRows<T>) * ceilDivide(k, kTileColumns<T>)),
-              static_cast<unsigned>(dw.dims[0]));
-    auto *function = isPacked(launch, n, k) ? byWeightKernel<T, true> : byWeightKernel<T, false>;
-    function<<<grid, kThreads, kSharedBytes<T, false, false>, contextOf(launch).stream>>>(
-        dy.as<T>(), x.as<T>(), launch.operands[2].as<int32_t>(), dw.as<float>(), dy.dims[0], n, k);
-  });
+  if (launch.operands[0].dtype == DType::F32)
+    runByWeight<float, float>(launch);
+  else if (dw.dtype == DType::F32)
+    runByWeight<BFloat16, float>(launch);
+  else
+    runByWeight<BFloat16, BFloat16>(launch);
   return launchFault("grouped_gemm_wgrad");
 }
 

@@ -99,7 +99,14 @@ INSTANTIATE_TEST_SUITE_P(
                         Routing{290, 72, 20, {128, 64, 8, 7}}, // rows past the last group
                         Routing{64, 8, 16, {0, 0}},            // only rows past the last group
                         Routing{40, 5, 3, {1, 2, 3, 4, 5, 6, 7, 8}},
-                        Routing{520, 130, 64, {199, 321}})));
+                        Routing{520, 130, 64, {199, 321}},
+                        // Of the shapes of large tiles: sizes one off a tile's, contractions with
+                        // ragged ends, columns past a tile's by one pack, rows of no group.
+                        Routing{900, 264, 136, {127, 128, 129, 1, 0, 255, 257}},
+                        Routing{260, 520, 72, {0, 63, 64, 65, 0, 33, 31}},
+                        Routing{340, 512, 64, {16, 17, 15, 0, 47, 49, 130}},
+                        Routing{700, 8, 256, {0, 0, 700, 0}},
+                        Routing{400, 40, 328, {90, 0, 1, 2, 200}})));
 
 TEST(GroupedGemm, SizesThatAreNoSizesStayInsideTheRows) {
   Random random(17);
