@@ -3,9 +3,10 @@
 //
 // As many blocks as the device has multiprocessors stay for the whole launch. In each, one thread
 // fetches and two warpgroups multiply, each half of a tile's 128 rows by its 256 columns; the next
-// tile is being fetched while a result is stored. Two blocks form a cluster and work on neighboring
-// tiles, so that each fetches one half of what both need, for both. Every block finds its tiles
-// from the group sizes, which stay on the device.
+// tile is being fetched while a result is stored. Group sizes stay on the device: every block finds
+// its tiles from them. Blocks take tiles in order as they get free, so that those that share what
+// they fetch run at the same time and find it in L2. Which block computes a tile does not change
+// it.
 //
 // Rows of another group may be fetched with a group's last ones: for the result by rows they are
 // not stored; where rows are contracted (by weight), they are zeroed in shared memory.
@@ -24,22 +25,28 @@ constexpr int kBoxBytes = 64 * kLine;
 constexpr int kBytesA = kTileM * kTileK * 2, kBytesB = kTileN * kTileK * 2;
 constexpr int kStageBytes = kBytesA + kBytesB;
 constexpr int kWarpgroup = 128, kConsumers = 2, kBlock = (1 + kConsumers) * kWarpgroup;
+constexpr int kStagedBytes = 16 * kLine; // of a warp's results
 constexpr int kMaxExperts = 2048;
-constexpr int kCluster = 2;
+constexpr int kSlots = 4; // of the queue
+constexpr int kBand = 16;
 
 /// What the tiles are of: rows of x (or dy) by an expert's matrix, or an expert's matrix by weight.
 struct Arguments {
   const int32_t *sizes;
+  int *taken; // tiles that blocks took after their first; 0 before the launch
   int rows, experts;
   int height;  // of an expert's result by weight
   int columns; // of the result
   int depth;   // of the contraction by rows
-  int band;    // see unitOf
 };
 
-/// The bytes of shared memory for `experts` groups: stages, barriers, then two tables.
+/// What shared memory holds: stages, staged results, barriers, the queue, two tables of the groups.
+constexpr int kStagedAt = kStages * kStageBytes;
+constexpr int kBarriersAt = kStagedAt + kConsumers * kWarpgroup / 32 * kStagedBytes;
+constexpr int kQueueAt = kBarriersAt + (kStages + kSlots) * 16;
+constexpr int kTablesAt = kQueueAt + kSlots * 4;
 constexpr int sharedBytes(int experts) {
-  return kStages * (kStageBytes + 16) + (2 * experts + 4) * 4;
+  return kTablesAt + (2 * experts + 4) * 4;
 }
 
 /// One tile of the result.
@@ -47,105 +54,66 @@ struct Tile {
   int expert;
   int row, rowEnd; // in the rows of x by rows, else in an expert's matrix
   int column;
-  int k, kEnd;  // what is contracted
-  bool sharesB; // the blocks of a cluster have one expert and column, else one expert and row
-  bool none;    // nothing to do for any block of the cluster
+  int k, kEnd; // what is contracted
 };
 
-/// The groups' first rows and first units. A unit is a tile for each block of a cluster.
+/// The groups' first rows and first tiles.
 struct Groups {
-  int *row, *unit;
+  int *row, *tile;
 };
 
 template <GroupedProduct P>
 constexpr bool kByRows = P != GroupedProduct::ByWeight;
 
-template <int Cluster>
-__device__ int columnUnits(int columns) {
-  return (columns + kTileN * Cluster - 1) / (kTileN * Cluster);
-}
-
-/// Fills in the groups and the end of all units, by all threads. The group after the last expert
+/// Fills in the groups and the end of all tiles, by all threads. The group after the last expert
 /// has the rows that no expert has.
-template <GroupedProduct P, int Cluster>
+template <GroupedProduct P>
 __device__ void findGroups(const Arguments &args, Groups groups) {
-  int32_t *sizes = groups.unit; // until the units are known
+  int32_t *sizes = groups.tile; // until the tiles are known
   for (int i = threadIdx.x; i < args.experts; i += kBlock)
     sizes[i] = args.sizes[i];
   __syncthreads();
   if (threadIdx.x >= 32)
     return;
   int64_t before = 0;
-  int across = columnUnits<Cluster>(args.columns);
+  int across = (args.columns + kTileN - 1) / kTileN;
   visitGroups(sizes, args.experts, args.rows,
               [&](int64_t expert, int64_t begin, int64_t end, bool valid) {
                 int64_t height = kByRows<P> ? end - begin : expert < args.experts ? args.height : 0;
-                int64_t units = valid ? (height + kTileM - 1) / kTileM * across : 0;
-                int64_t after = before + warpScan(units);
+                int64_t tiles = valid ? (height + kTileM - 1) / kTileM * across : 0;
+                int64_t after = before + warpScan(tiles);
                 if (valid) {
                   groups.row[expert] = static_cast<int>(begin);
-                  groups.unit[expert] = static_cast<int>(after - units);
+                  groups.tile[expert] = static_cast<int>(after - tiles);
                 }
                 before = __shfl_sync(kFullWarp, after, 31);
               });
   if (threadIdx.x == 0) {
     groups.row[args.experts + 1] = args.rows;
-    groups.unit[args.experts + 1] = static_cast<int>(before);
+    groups.tile[args.experts + 1] = static_cast<int>(before);
   }
 }
 
-/// The tile of block `rank` in a unit of a group. Units go down bands of about args.band tiles of
-/// rows, then to the next columns, so that what one wave of blocks fetches is small and stays in
-/// L2. With clusters, two columns of tiles make a column of units: pairs of rows by the first
-/// column, by the second, then an odd row by both.
-template <GroupedProduct P, int Cluster>
-__device__ Tile tileOf(const Arguments &args, Groups groups, int group, int unit, int rank) {
+/// A tile of a group. Tiles go down bands of about kBand rows of tiles, then to the next column, so
+/// that what one wave of blocks fetches is small and stays in L2.
+template <GroupedProduct P>
+__device__ Tile tileOf(const Arguments &args, Groups groups, int group, int index) {
   int begin = groups.row[group], end = groups.row[group + 1];
   int height = kByRows<P> ? end - begin : args.height;
-  int tiles = (height + kTileM - 1) / kTileM, across = columnUnits<Cluster>(args.columns);
-  int bands = max(1, (tiles + args.band / 2) / args.band);
-  int band = ((tiles + bands - 1) / bands + 1) / 2 * 2;
-  unit -= groups.unit[group];
-  int first = unit / (band * across) * band;
+  int tiles = (height + kTileM - 1) / kTileM, across = (args.columns + kTileN - 1) / kTileN;
+  int bands = max(1, (tiles + kBand / 2) / kBand), band = (tiles + bands - 1) / bands;
+  index -= groups.tile[group];
+  int first = index / (band * across) * band;
   int high = min(band, tiles - first);
-  unit -= first * across;
-  int column = unit / high, down = unit % high;
-  bool sharesB = true;
-  if constexpr (Cluster == 2) {
-    int pairs = high / 2;
-    column *= 2;
-    if (down < 2 * pairs) {
-      column += down >= pairs;
-      down = down % pairs * 2 + rank;
-    } else {
-      column += rank;
-      sharesB = false;
-    }
-  }
+  index -= first * across;
   Tile tile;
   tile.expert = group;
-  tile.row = (kByRows<P> ? begin : 0) + (first + down) * kTileM;
+  tile.row = (kByRows<P> ? begin : 0) + (first + index % high) * kTileM;
   tile.rowEnd = kByRows<P> ? end : args.height;
-  tile.column = column * kTileN;
+  tile.column = index / high * kTileN;
   tile.k = kByRows<P> ? 0 : begin;
   tile.kEnd = !kByRows<P> ? end : group < args.experts ? args.depth : 0;
-  tile.sharesB = sharesB;
-  tile.none = sharesB && tile.column >= args.columns;
   return tile;
-}
-
-/// Calls body(tile) for the block's tiles in order.
-template <GroupedProduct P, int Cluster, typename Body>
-__device__ __forceinline__ void forTiles(const Arguments &args, Groups groups, const Body &body) {
-  int rank = Cluster == 1 ? 0 : static_cast<int>(hopper::blockInCluster());
-  int units = groups.unit[args.experts + 1], group = 0;
-  for (int unit = blockIdx.x / Cluster; unit < units; unit += gridDim.x / Cluster) {
-    while (unit >= groups.unit[group + 1])
-      ++group;
-    Tile tile = tileOf<P, Cluster>(args, groups, group, unit, rank);
-    if (!tile.none)
-      body(tile);
-  }
 }
 
 /// The stages in shared memory, each with a barrier that waits for its bytes and one that waits for
@@ -165,64 +133,80 @@ struct Ring {
   }
 };
 
-/// Fetches half of A (64 rows) for the contraction from k.
-template <GroupedProduct P, typename Load>
-__device__ void loadA(const Tile &tile, int k, int half, uint32_t to, const Load &load) {
-  int row = tile.row + half * 64;
-  load(to + half * kBoxBytes, kByRows<P> ? hopper::Box{k, row, 0} : hopper::Box{row, k, 0});
-}
+/// The tiles of a block, on their way from the thread that fetches to those that multiply. A number
+/// past the last tile ends them.
+struct Queue {
+  uint32_t memory, barriers;
+  int slot = 0;
+  uint32_t parity = 0;
 
-/// Fetches half of B (128 columns).
-template <GroupedProduct P, typename Load>
-__device__ void loadB(const Tile &tile, int k, int half, uint32_t to, const Load &load) {
-  int column = tile.column + half * 128, expert = kByRows<P> ? tile.expert : 0;
-  to += half * 2 * kBoxBytes;
-  if constexpr (P == GroupedProduct::Forward) {
-    load(to, hopper::Box{k, column, expert});
-  } else {
-    load(to, hopper::Box{column, k, expert});
-    load(to + kBoxBytes, hopper::Box{column + 64, k, expert});
+  __device__ uint32_t full() const { return barriers + slot * 16; }
+  __device__ uint32_t empty() const { return full() + 8; }
+  __device__ void advance() {
+    slot = slot + 1 == kSlots ? 0 : slot + 1;
+    parity ^= slot == 0;
+  }
+  /// By one thread.
+  __device__ void put(int tile) {
+    hopper::wait(empty(), parity ^ 1);
+    hopper::storeShared(memory + slot * 4, tile);
+    hopper::arrive(full());
+    advance();
+  }
+  /// By whole warps.
+  __device__ int take() {
+    hopper::wait(full(), parity);
+    int tile = hopper::loadShared(memory + slot * 4);
+    __syncwarp();
+    if (threadIdx.x % 32 == 0)
+      hopper::arrive(empty());
+    advance();
+    return tile;
+  }
+};
+
+/// Fetches A and B of a tile into a stage, for the contraction from k.
+template <GroupedProduct P>
+__device__ void fetch(const Tile &tile, int k, const Ring &ring, const CUtensorMap &a,
+                      const CUtensorMap &b) {
+  hopper::arriveExpecting(ring.full(), kStageBytes);
+  for (int row = 0; row < kTileM; row += 64) {
+    hopper::Box at =
+        kByRows<P> ? hopper::Box{k, tile.row + row, 0} : hopper::Box{tile.row + row, k, 0};
+    hopper::load(ring.a() + row * kLine, a, at, ring.full());
+  }
+  constexpr int kColumns = P == GroupedProduct::Forward ? kTileN : 64; // of a box
+  for (int i = 0; i < kTileN; i += kColumns) {
+    int column = tile.column + i, expert = kByRows<P> ? tile.expert : 0;
+    hopper::Box at = P == GroupedProduct::Forward ? hopper::Box{k, column, expert}
+                                                  : hopper::Box{column, k, expert};
+    hopper::load(ring.b() + i * kLine, b, at, ring.full());
   }
 }
 
-/// Fetches all stages of all tiles; one thread calls it.
-template <GroupedProduct P, int Cluster>
+/// Takes tiles and fetches all their stages; one thread calls it.
+template <GroupedProduct P>
 __device__ void produce(const Arguments &args, const CUtensorMap &a, const CUtensorMap &b,
-                        Groups groups, Ring ring) {
-  int rank = Cluster == 1 ? 0 : static_cast<int>(hopper::blockInCluster());
-  forTiles<P, Cluster>(args, groups, [&](const Tile &tile) {
+                        Groups groups, Ring ring, Queue queue) {
+  int tiles = groups.tile[args.experts + 1], group = 0;
+  for (int index = blockIdx.x, next; index < tiles; index = next) {
+    queue.put(index);
+    next = gridDim.x + atomicAdd(args.taken, 1); // is on its way while this tile is fetched
+    while (index >= groups.tile[group + 1])
+      ++group;
+    Tile tile = tileOf<P>(args, groups, group, index);
     for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.advance()) {
       hopper::wait(ring.empty(), ring.parity ^ 1);
-      hopper::arriveExpecting(ring.full(), kStageBytes);
-      auto loader = [&](const CUtensorMap &map, bool shared) {
-        return [&map, &ring, shared](uint32_t to, hopper::Box at) {
-          if (Cluster > 1 && shared)
-            hopper::loadInto((1 << Cluster) - 1, to, map, at, ring.full());
-          else
-            hopper::load(to, map, at, ring.full());
-        };
-      };
-      bool sharesA = Cluster > 1 && !tile.sharesB, sharesB = Cluster > 1 && tile.sharesB;
-      for (int half = 0; half < 2; ++half) {
-        if (!sharesA || half == rank)
-          loadA<P>(tile, k, half, ring.a(), loader(a, sharesA));
-        if (!sharesB || half == rank)
-          loadB<P>(tile, k, half, ring.b(), loader(b, sharesB));
-      }
+      fetch<P>(tile, k, ring, a, b);
     }
-  });
+  }
+  queue.put(tiles);
 }
 
-/// Tells all who fetch into this stage that this warp has read it.
-template <int Cluster>
+/// Tells the thread that fetches that this warp has read a stage.
 __device__ __forceinline__ void release(const Ring &ring) {
-  int lane = threadIdx.x % 32;
-  if constexpr (Cluster == 1) {
-    if (lane == 0)
-      hopper::arrive(ring.empty());
-  } else if (lane < Cluster) {
-    hopper::arriveAt(ring.empty(), lane);
-  }
+  if (threadIdx.x % 32 == 0)
+    hopper::arrive(ring.empty());
 }
 
 /// Zeroes the rows from `rows` on of both operands in a stage, by the warpgroups that multiply.
@@ -239,7 +223,7 @@ __device__ __forceinline__ void clearRows(const Ring &ring, int rows) {
 }
 
 /// Sums [64, 256] of a tile: the rows of warpgroup `half` of it.
-template <GroupedProduct P, int Cluster>
+template <GroupedProduct P>
 __device__ __forceinline__ void multiply(float (&sums)[128], const Tile &tile, int half,
                                          Ring &ring) {
   constexpr bool kAcrossA = !kByRows<P>, kAcrossB = P != GroupedProduct::Forward;
@@ -261,102 +245,120 @@ __device__ __forceinline__ void multiply(float (&sums)[128], const Tile &tile, i
     hopper::commitProducts();
     if (k > tile.k) {
       hopper::waitProducts<1>();
-      release<Cluster>(read);
+      release(read);
       read.advance();
     }
     ring.advance();
   }
   hopper::waitProducts<0>();
   if (tile.k < tile.kEnd)
-    release<Cluster>(read);
+    release(read);
 }
 
 /// Leaves out what a warpgroup without rows need not multiply.
-template <int Cluster>
 __device__ __forceinline__ void skip(const Tile &tile, Ring &ring) {
-  for (int k = tile.k; k < tile.kEnd; k += kTileK) {
+  for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.advance()) {
     hopper::wait(ring.full(), ring.parity);
-    release<Cluster>(ring);
-    ring.advance();
+    release(ring);
   }
 }
 
-/// Exchanges packs of two among four lanes, so that lane i has the i-th of each.
-__device__ __forceinline__ uint4 transposeQuad(const uint32_t (&v)[4]) {
-  bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
-  uint32_t x = __shfl_xor_sync(kFullWarp, odd ? v[0] : v[1], 1);
-  uint32_t y = __shfl_xor_sync(kFullWarp, odd ? v[2] : v[3], 1);
-  uint32_t t[4] = {odd ? x : v[0], odd ? v[1] : x, odd ? y : v[2], odd ? v[3] : y};
-  x = __shfl_xor_sync(kFullWarp, high ? t[0] : t[2], 2);
-  y = __shfl_xor_sync(kFullWarp, high ? t[1] : t[3], 2);
-  return high ? uint4{x, y, t[2], t[3]} : uint4{t[0], t[1], x, y};
-}
-
-/// The epilogue: rounds sums and stores them.
+/// The epilogue: rounds sums and stores them by whole lines of 128 bytes, which a warp gathers in
+/// kStagedBytes of shared memory.
 template <typename C>
 struct Store {
   C *result;
   int stride;
 
-  /// Sums as multiply64x256 leaves them, of rows from `row` and columns from `column`; what is past
-  /// the ends is not stored. `result` begins at the expert's first row 0.
-  __device__ __forceinline__ void operator()(const float (&sums)[128], int64_t firstRow, int row,
-                                             int rowEnd, int column) const {
-    int thread = threadIdx.x % kWarpgroup, lane = thread % 32;
-    row += thread / 32 * 16 + lane / 4;
+  static constexpr int kColumns = kLine / sizeof(C); // of a line
+
+  /// Puts columns [first, first + kColumns) of a warp's 16 rows into `staged`. The packs of 16
+  /// bytes of a line are swizzled, against conflicts of banks.
+  __device__ __forceinline__ static void stage(const float (&sums)[128], int first,
+                                               uint32_t staged) {
+    int lane = threadIdx.x % 32;
+    if constexpr (sizeof(C) == 2) {
+      uint32_t line = staged + (lane % 16) * kLine + ((lane / 16 ^ lane % 8) << 4);
 #pragma unroll
-    for (int h = 0; h < 2; ++h, row += 8) {
-      C *line = result + (firstRow + row) * stride;
+      for (int i = 0; i < kColumns; i += 16) {
+        uint32_t packs[4];
 #pragma unroll
-      for (int i = 0; i < 32; i += 4) {
-        if constexpr (sizeof(C) == 2) {
-          uint32_t packs[4];
-#pragma unroll
-          for (int j = 0; j < 4; ++j) {
-            __nv_bfloat162 pack =
-                __floats2bfloat162_rn(sums[(i + j) * 4 + h * 2], sums[(i + j) * 4 + h * 2 + 1]);
-            packs[j] = *reinterpret_cast<uint32_t *>(&pack);
-          }
-          uint4 whole = transposeQuad(packs);
-          int at = column + (i + lane % 4) * 8;
-          if (row < rowEnd && at < stride)
-            *reinterpret_cast<uint4 *>(line + at) = whole;
-        } else {
-#pragma unroll
-          for (int j = 0; j < 4; ++j) {
-            int at = column + (i + j) * 8 + lane % 4 * 2;
-            if (row < rowEnd && at < stride)
-              *reinterpret_cast<float2 *>(line + at) = {sums[(i + j) * 4 + h * 2],
-                                                        sums[(i + j) * 4 + h * 2 + 1]};
-          }
+        for (int j = 0; j < 4; ++j) {
+          int at = (first + i) / 2 + j * 2;
+          __nv_bfloat162 pack = __floats2bfloat162_rn(sums[at], sums[at + 1]);
+          packs[j] = *reinterpret_cast<uint32_t *>(&pack);
         }
+        hopper::storeMatrices(line ^ i * 2, packs);
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < kColumns; i += 8)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          int line = lane / 4 + h * 8, pack = i / 4 + lane % 4 / 2, at = (first + i) / 2 + h * 2;
+          uint32_t to = staged + line * kLine + ((pack ^ line % 8) << 4) + lane % 2 * 8;
+          asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(sums[at]),
+                       "f"(sums[at + 1])
+                       : "memory");
+        }
+    }
+  }
+
+  /// Sums as multiply64x256 leaves them, of 64 rows from `row` and columns from `column`; what is
+  /// past the ends is not stored. `firstRow` is the result's where the expert's rows count from 0.
+  __device__ __forceinline__ void operator()(const float (&sums)[128], int64_t firstRow, int row,
+                                             int rowEnd, int column, uint32_t staged) const {
+    int lane = threadIdx.x % 32;
+    row += threadIdx.x % kWarpgroup / 32 * 16 + lane / 8;
+    column += lane % 8 * (kColumns / 8);
+    C *to = result + (firstRow + row) * stride + column;
+#pragma unroll
+    for (int first = 0; first < kTileN; first += kColumns) {
+      __syncwarp(); // the columns before these were read
+      stage(sums, first, staged);
+      __syncwarp();
+#pragma unroll
+      for (int i = 0; i < 16; i += 4) {
+        int line = i + lane / 8;
+        uint4 pack;
+        asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(pack.x), "=r"(pack.y), "=r"(pack.z), "=r"(pack.w)
+                     : "r"(staged + line * kLine + ((lane % 8 ^ line % 8) << 4))
+                     : "memory");
+        if (row + i < rowEnd && column + first < stride)
+          *reinterpret_cast<uint4 *>(to + static_cast<int64_t>(i) * stride + first) = pack;
       }
     }
   }
 };
 
 /// Multiplies and stores the rows of warpgroup `half` of all tiles.
-template <GroupedProduct P, int Cluster, typename Epilogue>
+template <GroupedProduct P, typename Epilogue>
 __device__ __forceinline__ void consume(const Arguments &args, const Epilogue &epilogue,
-                                        Groups groups, int half, Ring ring) {
-  forTiles<P, Cluster>(args, groups, [&](const Tile &tile) {
-    float sums[128];
+                                        Groups groups, int half, Ring ring, Queue queue) {
+  uint32_t staged = ring.memory + kStagedAt + (threadIdx.x - kWarpgroup) / 32 * kStagedBytes;
+  int tiles = groups.tile[args.experts + 1], group = 0;
+  for (int index = queue.take(); index < tiles; index = queue.take()) {
+    while (index >= groups.tile[group + 1])
+      ++group;
+    Tile tile = tileOf<P>(args, groups, group, index);
     int row = tile.row + half * 64;
-    if (kByRows<P> && (row >= tile.rowEnd || tile.column >= args.columns)) {
-      skip<Cluster>(tile, ring);
-      return;
+    if (kByRows<P> && row >= tile.rowEnd) {
+      skip(tile, ring);
+      continue;
     }
+    float sums[128];
     if (tile.k >= tile.kEnd)
 #pragma unroll
       for (float &sum : sums)
         sum = 0;
-    multiply<P, Cluster>(sums, tile, half, ring);
+    multiply<P>(sums, tile, half, ring);
     int64_t firstRow = kByRows<P> ? 0 : static_cast<int64_t>(tile.expert) * args.height;
-    epilogue(sums, firstRow, row, tile.rowEnd, tile.column);
-  });
+    epilogue(sums, firstRow, row, tile.rowEnd, tile.column, staged);
+  }
 }
 
-template <GroupedProduct P, int Cluster, typename Epilogue>
+template <GroupedProduct P, typename Epilogue>
 __global__ __launch_bounds__(kBlock, 1) void hopperKernel(
     [[maybe_unused]] const __grid_constant__ CUtensorMap a,
     [[maybe_unused]] const __grid_constant__ CUtensorMap b, [[maybe_unused]] const Arguments args,
@@ -365,45 +367,40 @@ __global__ __launch_bounds__(kBlock, 1) void hopperKernel(
   extern __shared__ __align__(1024) unsigned char memory[];
   Ring ring;
   ring.memory = hopper::sharedAddress(memory);
-  ring.barriers = ring.memory + kStages * kStageBytes;
-  auto *tables = reinterpret_cast<int *>(memory + kStages * (kStageBytes + 16));
+  ring.barriers = ring.memory + kBarriersAt;
+  Queue queue;
+  queue.memory = ring.memory + kQueueAt;
+  queue.barriers = ring.barriers + kStages * 16;
+  auto *tables = reinterpret_cast<int *>(memory + kTablesAt);
   Groups groups{tables, tables + args.experts + 2};
   if (threadIdx.x == kWarpgroup) {
     hopper::prefetchMap(a);
     hopper::prefetchMap(b);
-    for (int i = 0; i < kStages; ++i, ring.advance()) {
-      hopper::initBarrier(ring.full(), 1);
-      hopper::initBarrier(ring.empty(), Cluster * kConsumers * kWarpgroup / 32);
+    for (int i = 0; i < kStages + kSlots; ++i) {
+      hopper::initBarrier(ring.barriers + i * 16, 1);
+      hopper::initBarrier(ring.barriers + i * 16 + 8, kConsumers * kWarpgroup / 32);
     }
     hopper::fenceBarrierInit();
   }
-  ring.stage = 0;
-  ring.parity = 0;
-  findGroups<P, Cluster>(args, groups);
+  findGroups<P>(args, groups);
   __syncthreads();
-  if constexpr (Cluster > 1)
-    hopper::syncCluster();
 
   // One branch with constant counts: else the compiler ignores them.
   if (threadIdx.x < kWarpgroup) {
-    hopper::lowerRegisters<24>();
+    hopper::lowerRegisters<40>();
     if (threadIdx.x == 0)
-      produce<P, Cluster>(args, a, b, groups, ring);
-    __syncwarp();
+      produce<P>(args, a, b, groups, ring, queue);
   } else {
-    hopper::raiseRegisters<240>();
-    consume<P, Cluster>(args, epilogue, groups, static_cast<int>(threadIdx.x) / kWarpgroup - 1,
-                        ring);
+    hopper::raiseRegisters<232>();
+    consume<P>(args, epilogue, groups, static_cast<int>(threadIdx.x) / kWarpgroup - 1, ring, queue);
   }
-  if constexpr (Cluster > 1)
-    hopper::syncCluster(); // no block leaves while another writes to it
 #else
   __trap(); // runsOnHopper does not let it come here
 #endif
 }
 
 template <GroupedProduct P, typename C>
-constexpr auto *kKernel = hopperKernel<P, kCluster, Store<C>>;
+constexpr auto *kKernel = hopperKernel<P, Store<C>>;
 
 /// The driver's function that describes a tensor to the copy engine, or null.
 PFN_cuTensorMapEncodeTiled_v12000 encoder() {
@@ -441,7 +438,7 @@ Fault describeTensor(CUtensorMap &map, void *data, int64_t planes, int64_t lines
   return std::nullopt;
 }
 
-/// Enqueues a kernel on clusters of two blocks that fill the device.
+/// Enqueues a kernel on as many blocks as the device has multiprocessors.
 template <GroupedProduct P, typename C>
 Fault enqueue(const Launch &launch, const CUtensorMap &a, const CUtensorMap &b,
               const Arguments &args, void *result) {
@@ -452,19 +449,14 @@ Fault enqueue(const Launch &launch, const CUtensorMap &a, const CUtensorMap &b,
           faultOf(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
                   "cudaDeviceGetAttribute"))
     return fault;
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {kCluster, 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(processors / kCluster * kCluster));
-  config.blockDim = dim3(kBlock);
-  config.dynamicSmemBytes = static_cast<size_t>(sharedBytes(args.experts));
-  config.stream = contextOf(launch).stream;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
+  cudaStream_t stream = contextOf(launch).stream;
+  if (auto fault =
+          faultOf(cudaMemsetAsync(args.taken, 0, sizeof *args.taken, stream), "cudaMemsetAsync"))
+    return fault;
   Store<C> store{static_cast<C *>(result), args.columns};
-  return faultOf(cudaLaunchKernelEx(&config, kKernel<P, C>, a, b, args, store),
-                 "launching the grouped GEMM of sm_90a");
+  kKernel<P, C><<<static_cast<unsigned>(processors), kBlock,
+                  static_cast<size_t>(sharedBytes(args.experts)), stream>>>(a, b, args, store);
+  return launchFault("grouped GEMM of sm_90a");
 }
 
 template <GroupedProduct P, typename C>
@@ -508,7 +500,7 @@ bool runsOnHopper(const Launch &launch) {
     int64_t width = tensor->dims[tensor->rank - 1];
     fits = fits && width % 8 == 0 && width < kMost && tensor->count() > 0;
   }
-  // Units are counted in 32 bits.
+  // Tiles are counted in 32 bits.
   int64_t most = mostTiles(experts, c.count() / c.dims[c.rank - 1], kTileM);
   fits = fits && most * (ceilDivide(c.dims[c.rank - 1], kTileN) + 1) < kMost;
   return fits && a.dtype == DType::BF16 && isAligned({a.data, b.data, c.data}) && hasHopper();
@@ -520,17 +512,17 @@ Fault runGroupedGemmHopper(const Launch &launch, GroupedProduct product) {
   int64_t rows = a.dims[0], across = b.dims[b.rank - 1];
   Arguments args{};
   args.sizes = launch.operands[2].as<int32_t>();
+  args.taken = reinterpret_cast<int *>(launch.workspace.data());
   args.rows = static_cast<int>(rows);
   args.experts = static_cast<int>(launch.operands[2].dims[0]);
   args.height = byRows ? 0 : static_cast<int>(c.dims[1]);
   args.columns = static_cast<int>(c.dims[c.rank - 1]);
   args.depth = byRows ? static_cast<int>(a.dims[1]) : 0;
-  args.band = 16;
   CUtensorMap mapA, mapB;
   if (auto fault = describeTensor(mapA, a.data, 1, rows, a.dims[1], 64))
     return fault;
   auto fault = byRows ? describeTensor(mapB, b.data, b.dims[0], b.dims[1], across,
-                                       product == GroupedProduct::Forward ? 128 : 64)
+                                       product == GroupedProduct::Forward ? kTileN : 64)
                       : describeTensor(mapB, b.data, 1, rows, across, 64);
   if (fault)
     return fault;

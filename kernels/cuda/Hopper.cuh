@@ -25,7 +25,7 @@ __device__ inline void initBarrier(uint32_t barrier, uint32_t arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
 
-/// Makes initialized barriers known to the cluster and to the copy engine.
+/// Makes initialized barriers known to the copy engine.
 __device__ inline void fenceBarrierInit() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
@@ -38,17 +38,6 @@ __device__ inline void arriveExpecting(uint32_t barrier, uint32_t bytes) {
 
 __device__ inline void arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-
-/// Arrives at the barrier that lies at the same place in another block of the cluster.
-__device__ inline void arriveAt(uint32_t barrier, uint32_t block) {
-  asm volatile("{\n"
-               ".reg .b32 remote;\n"
-               "mapa.shared::cluster.u32 remote, %0, %1;\n"
-               "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
-               "}" ::"r"(barrier),
-               "r"(block)
-               : "memory");
 }
 
 /// Waits for the end of the phase of this parity.
@@ -68,21 +57,6 @@ __device__ inline void wait(uint32_t barrier, uint32_t parity) {
 /// A barrier of `threads` threads of the block; `name` is 1 to 15.
 __device__ inline void syncNamed(int name, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
-}
-
-// -- Clusters of blocks
-// -----------------------------------------------------------------------------
-
-__device__ inline uint32_t blockInCluster() {
-  uint32_t rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-
-__device__ inline void syncCluster() {
-  asm volatile("barrier.cluster.arrive.release;\n"
-               "barrier.cluster.wait.acquire;" ::
-                   : "memory");
 }
 
 // -- The copy engine
@@ -105,19 +79,26 @@ __device__ inline void load(uint32_t to, const CUtensorMap &map, Box at, uint32_
                : "memory");
 }
 
-/// The same into every block of the cluster whose bit is in `blocks`, at the same place in each;
-/// each one's own barrier counts the bytes.
-__device__ inline void loadInto(uint16_t blocks, uint32_t to, const CUtensorMap &map, Box at,
-                                uint32_t barrier) {
-  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-               ".multicast::cluster [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(to),
-               "l"(&map), "r"(barrier), "r"(at.x), "r"(at.y), "r"(at.z), "h"(blocks)
-               : "memory");
-}
-
 /// Orders this thread's writes to shared memory before later reads by wgmma or the copy engine.
 __device__ inline void fenceAsyncProxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+__device__ inline void storeShared(uint32_t to, int value) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
+}
+__device__ inline int loadShared(uint32_t from) {
+  int value;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(value) : "r"(from) : "memory");
+  return value;
+}
+
+/// Stores four 8x8 matrices of 16-bit elements, one pack of a thread from each; lane i gives the
+/// address of line i % 8 of matrix i / 8.
+__device__ inline void storeMatrices(uint32_t to, const uint32_t (&packs)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to),
+               "r"(packs[0]), "r"(packs[1]), "r"(packs[2]), "r"(packs[3])
+               : "memory");
 }
 
 // -- Warpgroups
