@@ -1,13 +1,14 @@
 // Grouped GEMM: each expert's rows times its matrix, and the gradients.
 //
-// A block computes a tile of the result: of a group's rows by data, of an expert's matrix by
-// weight. Group sizes stay on the device: the grid is as large as any sizes can need, and a block
-// finds its own tile. bfloat16 goes through the tensor cores (mma by way of nvcuda::wmma) from a
-// pipeline of cp.async stages; float32 through FMA. Any extents: what a tile has too much is zero.
+// GroupedGemmHopper.cu has the kernels for bfloat16 on sm_90a; these here are for the rest: other
+// devices, float32, and rows that do not begin at multiples of 16 bytes. A block computes a tile of
+// the result: of a group's rows by data, of an expert's matrix by weight. Group sizes stay on the
+// device: the grid is as large as any sizes can need, and a block finds its own tile. bfloat16 goes
+// through the tensor cores (mma by way of nvcuda::wmma) from a pipeline of cp.async stages; float32
+// through FMA. Any extents: what a tile has too much is zero.
 //
 // Seen on an H200 (bfloat16, gate and up together, median of 20, 16,384 tokens): Mixtral forward
-// 156 TFLOP/s, by data 166, by weight 152; OLMoE 148, 155 and 147. cuBLASLt's dense products reach
-// 790 there: mma without wgmma and the bulk copies of sm_90a.
+// 156 TFLOP/s, by data 166, by weight 152; OLMoE 148, 155 and 147.
 #include "kernels/cuda/GroupedGemmHopper.h"
 #include "kernels/cuda/Groups.cuh"
 #include "kernels/cuda/KernelList.h"

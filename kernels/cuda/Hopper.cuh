@@ -2,7 +2,7 @@
 // shared memory that count its bytes, and products of a warpgroup (wgmma). Thin wrappers, named as
 // PTX names them; see the PTX ISA, "Asynchronous Warpgroup Level Matrix" and "mbarrier".
 //
-// Only code compiled for sm_90a may call these: guard kernels by SWITCHYARD_HOPPER.
+// Only code compiled for sm_90a may call these: guard the bodies of kernels by SWITCHYARD_HOPPER.
 #pragma once
 
 #include <cstdint>
@@ -79,10 +79,7 @@ __device__ inline void load(uint32_t to, const CUtensorMap &map, Box at, uint32_
                : "memory");
 }
 
-/// Orders this thread's writes to shared memory before later reads by wgmma or the copy engine.
-__device__ inline void fenceAsyncProxy() {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
+// -- Shared memory, by address --
 
 __device__ inline void storeShared(uint32_t to, int value) {
   asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
@@ -93,6 +90,29 @@ __device__ inline int loadShared(uint32_t from) {
   return value;
 }
 
+__device__ inline void storeShared(uint32_t to, float2 values) {
+  asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(values.x), "f"(values.y)
+               : "memory");
+}
+/// Loads 16 bytes.
+__device__ inline uint4 loadPack(uint32_t from) {
+  uint4 pack;
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(pack.x), "=r"(pack.y), "=r"(pack.z), "=r"(pack.w)
+               : "r"(from)
+               : "memory");
+  return pack;
+}
+/// Zeroes 16 bytes.
+__device__ inline void clearShared(uint32_t to) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
+}
+
+/// Orders this thread's writes to shared memory before later reads by wgmma or the copy engine.
+__device__ inline void fenceAsyncProxy() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
 /// Stores four 8x8 matrices of 16-bit elements, one pack of a thread from each; lane i gives the
 /// address of line i % 8 of matrix i / 8.
 __device__ inline void storeMatrices(uint32_t to, const uint32_t (&packs)[4]) {
@@ -101,8 +121,7 @@ __device__ inline void storeMatrices(uint32_t to, const uint32_t (&packs)[4]) {
                : "memory");
 }
 
-// -- Warpgroups
-// -------------------------------------------------------------------------------------
+// -- Warpgroups --
 
 template <int Registers>
 __device__ void raiseRegisters() {
