@@ -10,6 +10,8 @@
 #include "tools/moe-bench/RandomWeights.h"
 #include "tools/moe-bench/Report.h"
 
+#include <fmt/format.h>
+
 #include <charconv>
 #include <chrono>
 #include <cmath>
@@ -119,9 +121,10 @@ private:
     loss_ = result->sums.loss;
     ++done_;
     if (!result->update.applied || !std::isfinite(loss_))
-      return Status::failed("step " + std::to_string(done_) +
-                            ": the loss or the gradient norm is not finite, so its time is that of "
-                            "no training step");
+      return Status::failed(
+          fmt::format("step {}: the loss is {:.4g} and the gradient norm {:.4g}, so "
+                      "its time is that of no training step",
+                      done_, loss_, result->update.gradNorm));
     Run run = started.work;
     run.milliseconds =
         std::chrono::duration<double, std::milli>(now - std::max(started.time, finished_)).count();
