@@ -10,6 +10,7 @@
 
 #include "kernels/signatures/Launch.h"
 #include "runtime/core/Status.h"
+#include "runtime/device/Profiler.h"
 
 #include <functional>
 #include <memory>
@@ -142,6 +143,14 @@ public:
   /// none.
   virtual void *nativeStream(uint32_t stream) {
     return static_cast<void>(stream), static_cast<void *>(nullptr);
+  }
+
+  /// Puts on the device what calls have deferred so far, and waits for none of it.
+  virtual Status flush() { return {}; }
+
+  /// What notes this device's work. Usage if this program or machine cannot.
+  virtual Result<std::unique_ptr<Profiler>> createProfiler() {
+    return Status::usage("this device has no profiler");
   }
 
   /// Returns when all that was run is done.

@@ -338,6 +338,7 @@ Result<std::unique_ptr<Outputs>> Executor::createOutputs(std::string_view name) 
 }
 
 Status Executor::readBack(const Binding &binding, Outputs &outputs) {
+  SY_RETURN_IF_ERROR(mark(binding, -1));
   size_t i = 0;
   for (const Binding::BoundPort &port : binding.ports_) {
     if (port.isInput)

@@ -237,6 +237,12 @@ public:
                                       std::chrono::nanoseconds time)>;
   void setObserver(Observer observer) { observer_ = std::move(observer); }
 
+  /// Called with the instruction that is put on the device next; with -1 before what is none: the
+  /// inputs' copies, a replay as a whole, reading back. Empty: no calls. Unlike an observer it does
+  /// not wait for the device.
+  using Marker = std::function<Status(const Program &program, int64_t instruction)>;
+  void setMarker(Marker marker) { marker_ = std::move(marker); }
+
 private:
   Executor(Plan plan, std::unique_ptr<Device> device, Communicator *communicator)
       : plan_(std::move(plan)), device_(std::move(device)), communicator_(communicator) {}
@@ -260,6 +266,9 @@ private:
   void touch(const Binding::Reach &reach);
   Status runDirectly(const Binding &binding);
   Status record(const Binding &binding);
+  Status mark(const Binding &binding, int64_t instruction) {
+    return marker_ ? marker_(*binding.program_, instruction) : Status();
+  }
   Status fork(const Binding &binding);
   Status join(const Binding &binding);
   Status runSteps(const Binding &binding, size_t begin, size_t end, Clock::time_point &start);
@@ -282,6 +291,7 @@ private:
   TrafficByKind traffic_ = {};
   int64_t overflowRounds_ = 0;
   Observer observer_;
+  Marker marker_;
   bool allowsGraphs_ = true;
 };
 

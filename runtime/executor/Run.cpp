@@ -18,6 +18,7 @@ Status Executor::runStep(const Binding &binding, size_t index) {
   const Binding::Step &step = binding.steps_[index];
   const Program &program = *binding.program_;
   touch(step.reach);
+  SY_RETURN_IF_ERROR(mark(binding, static_cast<int64_t>(index)));
   Where where{program.name, static_cast<int64_t>(index)};
   if (communicator_)
     communicator_->setWhere(where);
@@ -128,6 +129,10 @@ Status Executor::start(const Binding &binding) {
   if (mayReplay && binding.wasRun_ && !binding.graph_)
     SY_RETURN_IF_ERROR(record(binding));
   binding.wasRun_ = true;
+  if (marker_) {
+    SY_RETURN_IF_ERROR(mark(binding, -1)); // recording marked its instructions
+    SY_RETURN_IF_ERROR(named(device_->flush()));
+  }
   if (!mayReplay || !binding.graph_)
     return runDirectly(binding);
   touch(binding.graphReach_);

@@ -5,6 +5,7 @@
 #include "runtime/training/Metrics.h"
 #include "runtime/training/Progress.h"
 #include "runtime/training/Schedule.h"
+#include "runtime/training/StepProfile.h"
 
 #include <fmt/format.h>
 
@@ -58,8 +59,11 @@ private:
     Clock::time_point time;
   };
 
+  Status openMetrics();
+  Status openProfile();
   Status start();
   Status finish();
+  Status finishProfile();
   UpdateScalars scalarsOf(int64_t step) const;
   Result<bool> isStopped(const std::atomic<bool> &stop);
   Status checkFinite(const StepResult &result);
@@ -78,6 +82,7 @@ private:
   int64_t totalSteps_;
   Progress progress_;
   StepBatches batches_;
+  std::unique_ptr<StepProfile> profile_;
   std::deque<Started> underway_;
   Clock::time_point finished_; // when the latest step was
   int64_t started_ = 0;        // updates
@@ -99,6 +104,8 @@ UpdateScalars Trainer::scalarsOf(int64_t step) const {
 
 /// Deals the next batch and puts its step on the device.
 Status Trainer::start() {
+  if (profile_)
+    SY_RETURN_IF_ERROR(profile_->beforeStep(started_));
   Started started;
   started.time = Clock::now();
   const Executor &executor = session_.executor();
@@ -193,13 +200,40 @@ Status Trainer::save() {
   return {};
 }
 
-Status Trainer::run(const std::atomic<bool> &stop) {
-  auto openMetrics = [&]() -> Status {
-    SY_ASSIGN_OR_RETURN(metrics_,
-                        MetricsFile::open(joinPath(arguments_.outputDir, "metrics.jsonl"), 0));
+Status Trainer::openMetrics() {
+  SY_ASSIGN_OR_RETURN(metrics_,
+                      MetricsFile::open(joinPath(arguments_.outputDir, "metrics.jsonl"), 0));
+  return {};
+}
+
+/// Rank 0's.
+Status Trainer::openProfile() {
+  constexpr int64_t kLast = StepProfile::kFirstStep + StepProfile::kSteps;
+  if (arguments_.profile.empty() || !session_.isLeader())
     return {};
-  };
-  SY_RETURN_IF_ERROR(session_.agreement().agree(session_.isLeader() ? openMetrics() : Status()));
+  if (totalSteps_ < kLast)
+    return Status::usage(
+        fmt::format("--profile is of steps {} to {}, but the run has {}; raise --max-steps",
+                    StepProfile::kFirstStep + 1, kLast, totalSteps_));
+  SY_ASSIGN_OR_RETURN(profile_, StepProfile::create(session_.executor()));
+  return {};
+}
+
+Status Trainer::finishProfile() {
+  progress_.clear();
+  Status status = profile_->write(arguments_.profile);
+  for (const StepSummary &summary : profile_->summaries())
+    log_.info("{}", describe(summary));
+  profile_.reset();
+  if (status.ok())
+    log_.info("wrote {}", arguments_.profile);
+  return status;
+}
+
+Status Trainer::run(const std::atomic<bool> &stop) {
+  Agreement &agreement = session_.agreement();
+  SY_RETURN_IF_ERROR(agreement.agree(session_.isLeader() ? openMetrics() : Status()));
+  SY_RETURN_IF_ERROR(agreement.agree(openProfile()));
   bool stopped = false;
   auto check = [&](Status status) {
     if (!status.ok())
@@ -212,12 +246,15 @@ Status Trainer::run(const std::atomic<bool> &stop) {
       break;
     SY_RETURN_IF_ERROR(check(start()));
     const bool isSaved = started_ % arguments_.saveSteps == 0;
-    const bool runsAhead =
-        session_.executor().device().runsAhead() && !isSaved && started_ < totalSteps_;
+    const bool runsAhead = session_.executor().device().runsAhead() && !isSaved &&
+                           started_ < totalSteps_ && !(profile_ && StepProfile::isEdge(started_));
     while (done_ + (runsAhead ? 1 : 0) < started_)
       SY_RETURN_IF_ERROR(check(finish()));
     if (isSaved)
       SY_RETURN_IF_ERROR(save());
+    if (!arguments_.profile.empty() && done_ == StepProfile::kFirstStep + StepProfile::kSteps)
+      SY_RETURN_IF_ERROR(
+          session_.agreement().agree(session_.isLeader() ? finishProfile() : Status()));
   }
   while (done_ < started_)
     SY_RETURN_IF_ERROR(check(finish()));

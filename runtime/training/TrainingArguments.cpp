@@ -53,6 +53,8 @@ constexpr ArgumentField kFields[] = {
     {"save_steps", &Args::saveSteps, "steps between checkpoints", 1, kMaxInteger},
     {"resume_from_checkpoint", &Args::resumeFromCheckpoint, "latest, or a checkpoint's folder"},
     {"report_to", &Args::reportTo, "where metrics also go", 0, 0, "none|tensorboard"},
+    {"profile", &Args::profile,
+     "file for a trace of steps 4 to 7, for chrome://tracing or Perfetto"},
     {"mesh", &Args::mesh, "axes of the mesh: fsdp=2,ep=4"},
     {"precision", &Args::precision, "precision policy", 0, 0, "f32|bf16|bf16_f32_state"},
     {"target", &Args::target, "device", 0, 0, "cpu|cuda"},

@@ -41,6 +41,7 @@ struct TrainingArguments {
   int64_t loggingSteps = 1;
   int64_t saveSteps = 500;
   std::string reportTo = "none";
+  std::string profile; // where a trace of some steps goes; empty: none is made
 
   // What the plan is compiled for. Unset: what --plan was made with, or moe-compile's defaults.
   std::optional<std::string> mesh;

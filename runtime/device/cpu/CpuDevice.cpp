@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <utility>
 
 namespace switchyard {
 namespace {
@@ -64,6 +66,39 @@ public:
 
 private:
   std::vector<std::byte> bytes_;
+};
+
+/// What is done between two marks is one activity, which has no name of its own.
+class CpuProfiler final : public Profiler {
+public:
+  Status begin() override {
+    activities_.clear();
+    return {};
+  }
+  Status mark(uint64_t label) override {
+    close();
+    DeviceActivity &activity = activities_.emplace_back();
+    activity.label = label;
+    activity.begin = now();
+    return {};
+  }
+  Result<std::vector<DeviceActivity>> end() override {
+    close();
+    return std::exchange(activities_, {});
+  }
+
+private:
+  static uint64_t now() {
+    return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                     std::chrono::steady_clock::now().time_since_epoch())
+                                     .count());
+  }
+  void close() {
+    if (!activities_.empty() && activities_.back().end == 0)
+      activities_.back().end = now();
+  }
+
+  std::vector<DeviceActivity> activities_;
 };
 
 class CpuDevice final : public Device {
@@ -127,6 +162,9 @@ public:
   Status run(const PreparedLaunch &launch) override {
     static_cast<const CpuLaunch &>(launch).run();
     return {};
+  }
+  Result<std::unique_ptr<Profiler>> createProfiler() override {
+    return std::unique_ptr<Profiler>(std::make_unique<CpuProfiler>());
   }
   Status synchronize() override { return {}; }
 

@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/Gemm.h"
 #include "kernels/cuda/Kernels.h"
+#include "runtime/device/cuda/CudaProfiler.h"
 #include "runtime/device/cuda/Staging.h"
 
 #include <deque>
@@ -187,6 +188,11 @@ public:
                     "cudaGraphLaunch");
   }
 
+  Result<std::unique_ptr<Profiler>> createProfiler() override { return createCudaProfiler(); }
+
+  /// What was copied in so far comes before what is put on streams from now on.
+  Status flush() override { return uploads_.isEmpty() ? Status() : uploads_.flush(stream(0)); }
+
   Status synchronize() override {
     SY_RETURN_IF_ERROR(flush());
     for (const cuda::Context &context : contexts_)
@@ -199,8 +205,6 @@ private:
   void release(void *data, uint64_t) override { (void)cudaFree(data); }
 
   cudaStream_t stream(uint32_t number) const { return contexts_[number].stream; }
-  /// What was copied in so far comes before what is put on streams from now on.
-  Status flush() { return uploads_.isEmpty() ? Status() : uploads_.flush(stream(0)); }
 
   cuda::GemmCache gemms_;
   std::deque<cuda::Context> contexts_; // by stream; launches point to them

@@ -1,0 +1,86 @@
+// A trace of a few training steps, in the form that chrome://tracing and Perfetto read, with the
+// plan's instructions as names.
+//
+// The first of the steps is run instruction by instruction, so that each activity of the device is
+// known to be of an instruction; the others are run as without a profile. Activities of a replayed
+// graph get their instructions from that first step: a graph of one stream does the same in the
+// same order.
+#pragma once
+
+#include "runtime/device/Profiler.h"
+#include "runtime/executor/Executor.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace switchyard {
+
+/// What the device did in one step.
+struct StepSummary {
+  int64_t step = 0; // from 1
+  bool isReplayed = false;
+  int64_t kernels = 0, copies = 0, fills = 0;
+  double milliseconds = 0; // from the first activity of its programs to the last
+  double busyMilliseconds = 0;
+  double largestGapMicroseconds = 0; // in which nothing ran, between two activities of a program
+  std::string beforeGap, afterGap;   // the instructions around it
+};
+
+/// "step 5 (graph): 312 kernels, 4 copies, 0 fills in 8.123 ms, busy 98.2%, largest gap 1.3 us
+/// (linear 12, add 13)".
+std::string describe(const StepSummary &summary);
+
+class StepProfile {
+public:
+  /// Steps that run before the first one that is profiled, and the number of those.
+  static constexpr int64_t kFirstStep = 3;
+  static constexpr int64_t kSteps = 4;
+
+  /// For the steps of `executor`, which outlives it. Usage: its device cannot be profiled.
+  static Result<std::unique_ptr<StepProfile>> create(Executor &executor);
+  ~StepProfile();
+
+  /// Before step `step` (from 0) is started, with no step under way if isEdge(step).
+  Status beforeStep(int64_t step);
+  /// Whether the steps before `step` have to be done before it is started.
+  static bool isEdge(int64_t step) {
+    return step == kFirstStep || step == kFirstStep + 1 || step == kFirstStep + kSteps;
+  }
+
+  /// After the last of them is done: ends the profile and writes the trace to `path`.
+  Status write(const std::string &path);
+  const std::vector<StepSummary> &summaries() const { return summaries_; }
+
+private:
+  /// A program as it was run once: label / kLabelsOfRun, from 1.
+  struct Run {
+    const Program *program = nullptr;
+    int64_t step = 0;
+  };
+  /// An activity, and the instruction that it is of, or -1.
+  struct Placed {
+    const DeviceActivity *activity = nullptr;
+    int64_t instruction = -1;
+    bool isOfProgram = false;
+  };
+
+  StepProfile(Executor &executor, std::unique_ptr<Profiler> profiler)
+      : executor_(executor), profiler_(std::move(profiler)) {}
+
+  Status mark(const Program &program, int64_t instruction);
+  std::vector<std::vector<Placed>> placedByRun() const;
+  void summarize(const std::vector<std::vector<Placed>> &runs);
+  std::string nameOf(const Run &run, const Placed &placed) const;
+  std::string operandsOf(const Run &run, const Placed &placed) const;
+  std::string traceText(const std::vector<std::vector<Placed>> &runs) const;
+
+  Executor &executor_;
+  std::unique_ptr<Profiler> profiler_;
+  int64_t step_ = 0;
+  std::vector<Run> runs_;
+  std::vector<DeviceActivity> activities_;
+  std::vector<StepSummary> summaries_;
+};
+
+} // namespace switchyard
