@@ -14,6 +14,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -78,6 +79,18 @@ public:
   virtual std::span<const std::byte> bytes() const = 0;
 };
 
+/// Bytes of a device's memory, by what they are for.
+struct MemoryUse {
+  uint64_t allocated = 0; // by allocate()
+  uint64_t staging = 0;   // for copies from and to the host
+  uint64_t libraries = 0; // what libraries took, and the code of kernels
+  uint64_t graphs = 0;
+  uint64_t context = 0; // what was in use when the device was created; other programs' use too
+  uint64_t counted = 0; // what the driver says is in use now
+
+  uint64_t listed() const { return allocated + staging + libraries + graphs + context; }
+};
+
 class Device {
 public:
   virtual ~Device() = default;
@@ -88,6 +101,9 @@ public:
 
   /// Bytes of memory that one plan may take.
   virtual uint64_t memoryBytes() const = 0;
+
+  /// What is in use, of a device that has memory of its own; else nothing.
+  virtual Result<std::optional<MemoryUse>> memoryUse() { return std::optional<MemoryUse>(); }
 
   /// `bytes` of zeroed memory at a multiple of kBufferAlignment. DoesNotFit if there is not that
   /// much.

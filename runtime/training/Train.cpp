@@ -36,6 +36,9 @@ SamplerOptions samplerOptions(const Plan &plan, const TrainingArguments *argumen
   return options;
 }
 
+/// Steps after which the memory that is in use is as a rule what it stays.
+constexpr int64_t kReportsMemoryAfter = 4;
+
 class Trainer {
 public:
   Trainer(Session &session, const TrainingArguments &arguments, const std::string &tokenizerFile,
@@ -60,6 +63,7 @@ private:
   };
 
   Status openMetrics();
+  Status reportMemory();
   Status openProfile();
   Status start();
   Status finish();
@@ -206,6 +210,21 @@ Status Trainer::openMetrics() {
   return {};
 }
 
+/// Once steps have been run in all ways that there are.
+Status Trainer::reportMemory() {
+  SY_ASSIGN_OR_RETURN(const std::optional<MemoryUse> use, session_.executor().device().memoryUse());
+  if (!use)
+    return {};
+  progress_.clear();
+  auto mib = [](uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
+  log_.info("GPU memory: plan {:.1f} MiB, staging {:.1f}, libraries and kernels {:.1f}, graphs "
+            "{:.1f}, context {:.1f}: {:.1f} MiB; the driver counts {:.1f} MiB ({:+.2f}%)",
+            mib(use->allocated), mib(use->staging), mib(use->libraries), mib(use->graphs),
+            mib(use->context), mib(use->listed()), mib(use->counted),
+            100 * (mib(use->counted) / mib(use->listed()) - 1));
+  return {};
+}
+
 /// Rank 0's.
 Status Trainer::openProfile() {
   constexpr int64_t kLast = StepProfile::kFirstStep + StepProfile::kSteps;
@@ -252,6 +271,8 @@ Status Trainer::run(const std::atomic<bool> &stop) {
       SY_RETURN_IF_ERROR(check(finish()));
     if (isSaved)
       SY_RETURN_IF_ERROR(save());
+    if (done_ == std::min(kReportsMemoryAfter, totalSteps_))
+      SY_RETURN_IF_ERROR(reportMemory());
     if (!arguments_.profile.empty() && done_ == StepProfile::kFirstStep + StepProfile::kSteps)
       SY_RETURN_IF_ERROR(
           session_.agreement().agree(session_.isLeader() ? finishProfile() : Status()));

@@ -265,8 +265,9 @@ Program optimizerStep(const Plan &plan) {
   return builder.program();
 }
 
-Plan tinyPlan() {
+Plan tinyPlan(kernels::Target target) {
   Plan plan = newPlan();
+  plan.target = target;
   std::vector<int64_t> shape = {kVocab, kWidth};
   addState(plan, StateKind::Parameter, "embed", shape);
   addState(plan, StateKind::Parameter, "head", shape);

@@ -73,7 +73,7 @@ void finish(Plan &plan);
 
 /// The plan: programs micro_step, optimizer_step, evaluate and logits over "embed" and "head" [V,
 /// D], their gradients and moments.
-Plan tinyPlan();
+Plan tinyPlan(kernels::Target target = {kernels::Target::Kind::Cpu, 2});
 
 /// optimizer_step of a plan whose states are, in this order, those of TinyState; their gradients
 /// are divided over fsdp and ep where the mesh has them.
