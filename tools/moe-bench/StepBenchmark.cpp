@@ -6,6 +6,7 @@
 #include "runtime/plan/Verify.h"
 #include "runtime/training/ModelFlops.h"
 #include "runtime/training/Session.h"
+#include "runtime/training/StepProfile.h"
 #include "tools/moe-bench/DeviceState.h"
 #include "tools/moe-bench/RandomWeights.h"
 #include "tools/moe-bench/Report.h"
@@ -15,6 +16,7 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <deque>
 #include <random>
 
@@ -92,6 +94,20 @@ public:
     return runs;
   }
   double loss() const { return loss_; }
+
+  /// Runs the steps of a profile, one after the other, and says what was in them.
+  Status profile(const std::string &path) {
+    SY_ASSIGN_OR_RETURN(std::unique_ptr<StepProfile> profile,
+                        StepProfile::create(session_.executor()));
+    for (int64_t i = 0; i < StepProfile::kSteps; ++i) {
+      SY_RETURN_IF_ERROR(profile->beforeStep(StepProfile::kFirstStep + i));
+      SY_RETURN_IF_ERROR(run(1).status());
+    }
+    SY_RETURN_IF_ERROR(profile->write(path));
+    for (const StepSummary &summary : profile->summaries())
+      std::printf("%s\n", describe(summary).c_str());
+    return {};
+  }
 
 private:
   using Clock = std::chrono::steady_clock;
@@ -225,6 +241,8 @@ Status runStepBenchmark(const StepArguments &arguments) {
                        {"high_water_bytes", session->executor().highWaterBytes()}};
   if (after.usedBytes > 0)
     measurement.bytes.emplace_back("driver_bytes", after.usedBytes - before.usedBytes);
+  if (!arguments.profile.empty())
+    SY_RETURN_IF_ERROR(stepper.profile(arguments.profile));
   return report(measurement, arguments.json);
 }
 

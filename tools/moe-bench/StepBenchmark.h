@@ -22,6 +22,7 @@ struct StepArguments {
   int64_t threads = 0; // of the CPU; 0: the plan's number
   int64_t seed = 1;    // of weights and tokens
   std::string json;    // the file that the figures are appended to; empty: none
+  std::string profile; // the file for a trace of further steps (StepProfile.h); empty: none
 };
 
 /// Prints a line of figures (Report.h): step time and tokens/s by the host's clock over whole

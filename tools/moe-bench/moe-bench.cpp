@@ -31,6 +31,8 @@ void addStepFlags(CLI::App &command, StepArguments &arguments) {
       ->check(CLI::Range(0, 1024));
   command.add_option("--seed", arguments.seed, "Of weights and tokens")->capture_default_str();
   command.add_option("--json", arguments.json, "File that a line of JSON is appended to");
+  command.add_option("--profile", arguments.profile,
+                     "File for a trace of four further steps, for chrome://tracing or Perfetto");
 }
 
 void addShapeFlags(CLI::App &command, ShapeArguments &arguments) {

@@ -1,8 +1,10 @@
 // Steps of plans that moe-compile makes: their memory, their bits, and what validate says of them.
 #include "runtime/training/Session.h"
 
+#include "runtime/core/Json.h"
 #include "runtime/plan/Layout.h"
 #include "runtime/plan/PlanFile.h"
+#include "runtime/training/StepProfile.h"
 #include "runtime/training/Validate.h"
 #include "test/kernels/conformance/HeapCounter.h"
 #include "test/runtime/core/TestFolder.h"
@@ -245,6 +247,37 @@ TEST(Session, StepsUnderWayAreFinishedInTheirOrder) {
   for (size_t i = 0; i < 3; ++i)
     EXPECT_NEAR(losses[i], expected[i], 1e-5 * expected[i]) << i;
   EXPECT_GT(std::abs(losses[0] - losses[1]), 1e-4);
+}
+
+TEST(StepProfile, SaysWhatEachInstructionOfItsStepsDid) {
+  auto session = openedTiny("--precision f32 --gradient-accumulation-steps 2 --max-seq-length 64");
+  PassFiller filler = fillerFor(*session);
+  RandomStep batches({40, 33});
+  size_t instructions = 0;
+  for (const char *program : {"micro_step", "optimizer_step"})
+    instructions += session->plan().findProgram(program)->instructions.size();
+  auto profile = StepProfile::create(session->executor());
+  ASSERT_TRUE(profile.ok()) << profile.status().message();
+  for (int64_t step = 0; step < StepProfile::kFirstStep + StepProfile::kSteps; ++step) {
+    ASSERT_TRUE((*profile)->beforeStep(step).ok());
+    ASSERT_TRUE(runStep(*session, filler, batches.step).good);
+  }
+  TestFolder folder;
+  Status status = (*profile)->write(folder.file("trace.json"));
+  ASSERT_TRUE(status.ok()) << status.message();
+  const std::vector<StepSummary> &summaries = (*profile)->summaries();
+  ASSERT_EQ(summaries.size(), size_t{StepProfile::kSteps});
+  for (size_t i = 0; i < summaries.size(); ++i) {
+    EXPECT_EQ(summaries[i].step, StepProfile::kFirstStep + 1 + static_cast<int64_t>(i));
+    EXPECT_EQ(summaries[i].kernels, static_cast<int64_t>(instructions));
+    EXPECT_GT(summaries[i].busyMilliseconds, 0);
+    EXPECT_LE(summaries[i].busyMilliseconds, summaries[i].milliseconds);
+  }
+  Result<Json> trace = readJson(folder.file("trace.json"));
+  ASSERT_TRUE(trace.ok()) << trace.status().message();
+  const Json *events = trace->find("traceEvents");
+  ASSERT_NE(events, nullptr);
+  EXPECT_GT(events->items().size(), StepProfile::kSteps * instructions);
 }
 
 TEST(Session, AStepWithoutLabelsHasNoCrossEntropy) {
