@@ -49,8 +49,8 @@ Json slice(const std::string &name, int64_t track, double begin, double duration
 std::string describe(const StepSummary &summary) {
   std::string text = fmt::format(
       "step {} ({}): {} kernels, {} copies, {} fills in {:.3f} ms, busy {:.1f}%", summary.step,
-      summary.isReplayed ? "graph" : "one by one", summary.kernels, summary.copies, summary.fills,
-      summary.milliseconds,
+      summary.isReplayed ? "replayed" : "one by one", summary.kernels, summary.copies,
+      summary.fills, summary.milliseconds,
       summary.milliseconds > 0 ? 100 * summary.busyMilliseconds / summary.milliseconds : 0);
   if (summary.largestGapMicroseconds > 0)
     text += fmt::format(", largest gap {:.1f} us ({}, {})", summary.largestGapMicroseconds,
@@ -157,7 +157,7 @@ void StepProfile::summarize(const std::vector<std::vector<Placed>> &runs) {
       const DeviceActivity &activity = *placed.activity;
       if (!placed.isOfProgram)
         continue;
-      summary.isReplayed |= activity.isReplayed;
+      summary.isReplayed &= activity.isReplayed;
       ++(activity.kind == DeviceActivity::Kind::Kernel ? summary.kernels
          : activity.kind == DeviceActivity::Kind::Copy ? summary.copies
                                                        : summary.fills);

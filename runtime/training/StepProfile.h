@@ -18,8 +18,8 @@ namespace switchyard {
 
 /// What the device did in one step.
 struct StepSummary {
-  int64_t step = 0; // from 1
-  bool isReplayed = false;
+  int64_t step = 0;       // from 1
+  bool isReplayed = true; // all of it
   int64_t kernels = 0, copies = 0, fills = 0;
   double milliseconds = 0; // from the first activity of its programs to the last
   double busyMilliseconds = 0;
@@ -27,7 +27,7 @@ struct StepSummary {
   std::string beforeGap, afterGap;   // the instructions around it
 };
 
-/// "step 5 (graph): 312 kernels, 4 copies, 0 fills in 8.123 ms, busy 98.2%, largest gap 1.3 us
+/// "step 5 (replayed): 312 kernels, 4 copies, 0 fills in 8.123 ms, busy 98.2%, largest gap 1.3 us
 /// (linear 12, add 13)".
 std::string describe(const StepSummary &summary);
 

@@ -175,7 +175,12 @@ Status Trainer::finish() {
   metrics.stepTime = std::chrono::duration<double>(now - std::max(started.time, finished_)).count();
   finished_ = now;
   metrics.trainTokensPerSecond = static_cast<double>(started.tokens) / metrics.stepTime;
-  return session_.agreement().agree(session_.isLeader() ? report(metrics) : Status());
+  SY_RETURN_IF_ERROR(session_.agreement().agree(session_.isLeader() ? report(metrics) : Status()));
+  if (done_ == std::min(kReportsMemoryAfter, totalSteps_))
+    SY_RETURN_IF_ERROR(reportMemory());
+  if (arguments_.profile.empty() || done_ != StepProfile::kFirstStep + StepProfile::kSteps)
+    return {};
+  return session_.agreement().agree(session_.isLeader() ? finishProfile() : Status());
 }
 
 /// Whether a stop signal has come to any of the ranks.
@@ -253,6 +258,7 @@ Status Trainer::run(const std::atomic<bool> &stop) {
   Agreement &agreement = session_.agreement();
   SY_RETURN_IF_ERROR(agreement.agree(session_.isLeader() ? openMetrics() : Status()));
   SY_RETURN_IF_ERROR(agreement.agree(openProfile()));
+  const bool isProfiled = !arguments_.profile.empty(); // on rank 0, but all keep step
   bool stopped = false;
   auto check = [&](Status status) {
     if (!status.ok())
@@ -266,16 +272,11 @@ Status Trainer::run(const std::atomic<bool> &stop) {
     SY_RETURN_IF_ERROR(check(start()));
     const bool isSaved = started_ % arguments_.saveSteps == 0;
     const bool runsAhead = session_.executor().device().runsAhead() && !isSaved &&
-                           started_ < totalSteps_ && !(profile_ && StepProfile::isEdge(started_));
+                           started_ < totalSteps_ && !(isProfiled && StepProfile::isEdge(started_));
     while (done_ + (runsAhead ? 1 : 0) < started_)
       SY_RETURN_IF_ERROR(check(finish()));
     if (isSaved)
       SY_RETURN_IF_ERROR(save());
-    if (done_ == std::min(kReportsMemoryAfter, totalSteps_))
-      SY_RETURN_IF_ERROR(reportMemory());
-    if (!arguments_.profile.empty() && done_ == StepProfile::kFirstStep + StepProfile::kSteps)
-      SY_RETURN_IF_ERROR(
-          session_.agreement().agree(session_.isLeader() ? finishProfile() : Status()));
   }
   while (done_ < started_)
     SY_RETURN_IF_ERROR(check(finish()));
