@@ -37,7 +37,7 @@ struct ImportOptions {
   bool syncEachBatch = true; // reduce gradients over ranks in each micro_step, not once a step
   /// "split": micro_step over each pass, then optimizer_step. "fused": both are one program,
   /// train_step, which a step of one pass takes. "auto": fused where one pass holds a step.
-  std::string stepProgram = "split";
+  std::string stepProgram = "auto";
 };
 
 /// Reads DIR/config.json, checks the weights beside it, and builds the module: symbols, parameters,

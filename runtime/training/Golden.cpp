@@ -146,7 +146,9 @@ Result<std::vector<std::string>> goldenCompileArguments(const std::string &folde
                                   "--loss-normalization",
                                   "micro_batch",
                                   "--weight-decay-scope",
-                                  "all"};
+                                  "all",
+                                  "--step-program",
+                                  "split"}; // its gradients are compared
 }
 
 } // namespace switchyard

@@ -66,6 +66,7 @@ constexpr ArgumentField kFields[] = {
     {"packing", &Args::packing, "fill sequences with several records"},
     {"recompute", &Args::recompute, "what backward computes again", 0, 0, "none|experts|layer"},
     {"coalesce", &Args::coalesce, "micro-batches of one pass: auto, N or tokens=M"},
+    {"step_program", &Args::stepProgram, "programs of a step", 0, 0, "auto|split|fused"},
     {"sync_each_batch", &Args::syncEachBatch, "reduce gradients after every pass"},
     {"reshard_after_forward", &Args::reshardAfterForward,
      "gather a layer's parameters again for the backward direction"},

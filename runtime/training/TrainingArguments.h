@@ -53,6 +53,7 @@ struct TrainingArguments {
   std::optional<bool> packing;
   std::optional<std::string> recompute;
   std::optional<std::string> coalesce;
+  std::optional<std::string> stepProgram;
   std::optional<bool> syncEachBatch;
   std::optional<bool> reshardAfterForward;
   std::optional<double> tokenExchangeSlotFactor;

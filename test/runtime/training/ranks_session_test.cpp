@@ -24,7 +24,8 @@ const Plan &planFor(const std::string &mesh) {
   static std::map<std::string, Plan> plans;
   auto [at, isNew] = plans.try_emplace(mesh);
   if (isNew)
-    at->second = compiled(kModel, "--precision f32 --max-seq-length 24 --mesh " + mesh);
+    at->second =
+        compiled(kModel, "--precision f32 --max-seq-length 24 --step-program split --mesh " + mesh);
   return at->second;
 }
 
@@ -157,7 +158,8 @@ struct Outcome {
 
 /// Two steps with all tokens at the same experts, at the bound of the passes.
 Outcome trainedAdversarially(const std::string &flags) {
-  Plan plan = compiled(kModel, "--precision f32 --max-seq-length 24 --coalesce 2 " + flags);
+  Plan plan = compiled(
+      kModel, "--precision f32 --max-seq-length 24 --step-program split --coalesce 2 " + flags);
   Outcome outcome;
   outcome.rounds.resize(plan.mesh.numRanks());
   onRanks(plan, kModel, [&](Session &session) {
@@ -254,7 +256,7 @@ void leaveUnsummed(Plan &plan, const std::vector<int64_t> &shape) {
 TEST(ValidateOnRanks, SeesARouterGradientThatIsNotSummed) {
   Plan plan = compiled(kModel, "--precision f32 --gradient-accumulation-steps 2 --max-seq-length "
                                "24 --loss-normalization micro_batch --weight-decay-scope all "
-                               "--mesh dp=2");
+                               "--step-program split --mesh dp=2");
   Result<Golden> golden = loadGolden(folderOf(kModel), plan.training.vocabSize);
   Result<Checkpoint> initial = Checkpoint::open(folderOf(kModel));
   ASSERT_TRUE(golden.ok() && initial.ok());

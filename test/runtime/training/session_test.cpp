@@ -189,7 +189,8 @@ INSTANTIATE_TEST_SUITE_P(Precisions, SessionTest,
                          ::testing::Values("f32", "bf16", "bf16_f32_state"));
 
 TEST(Session, GivesTheSameGradientsHoweverPassesAreFilled) {
-  std::string flags = "--precision f32 --gradient-accumulation-steps 5 --max-seq-length 64 ";
+  std::string flags = "--precision f32 --gradient-accumulation-steps 5 --max-seq-length 64 "
+                      "--step-program split ";
   RandomStep batches({64, 20, 33, 1, 50});
   auto together = openedTiny(flags), alone = openedTiny(flags + "--coalesce 1");
   std::vector<double> losses;
@@ -282,7 +283,7 @@ TEST(StepProfile, SaysWhatEachInstructionOfItsStepsDid) {
 
 TEST(Session, AStepWithoutLabelsHasNoCrossEntropy) {
   auto session = openedTiny("--precision f32 --gradient-accumulation-steps 2 --max-seq-length 64 "
-                            "--router-aux-loss-coef 0");
+                            "--router-aux-loss-coef 0 --step-program split");
   PassFiller filler = fillerFor(*session);
   RandomStep batches({1, 1});
   ASSERT_TRUE(filler.setStep(batches.step).ok());
@@ -293,7 +294,8 @@ TEST(Session, AStepWithoutLabelsHasNoCrossEntropy) {
 }
 
 TEST(Session, ChangesNothingByAGradientThatIsNotFinite) {
-  auto session = openedTiny("--precision f32 --gradient-accumulation-steps 1 --max-seq-length 64");
+  auto session = openedTiny("--precision f32 --gradient-accumulation-steps 1 --max-seq-length 64 "
+                            "--step-program split");
   PassFiller filler = fillerFor(*session);
   RandomStep batches({20});
   ASSERT_TRUE(runStep(*session, filler, batches.step).good);
@@ -356,7 +358,8 @@ namespace {
 Status validated(const std::function<double(int64_t)> &rate, std::string &printed) {
   const std::string folder = "test/golden/mixtral-tiny";
   Plan plan = compiled(folder, "--precision f32 --gradient-accumulation-steps 2 --max-seq-length "
-                               "24 --loss-normalization micro_batch --weight-decay-scope all");
+                               "24 --loss-normalization micro_batch --weight-decay-scope all "
+                               "--step-program split");
   auto session = opened(std::move(plan), folder);
   Result<Golden> golden =
       loadGolden(SWITCHYARD_SOURCE_DIR "/" + folder, session->plan().training.vocabSize);

@@ -8,7 +8,9 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <map>
 
 namespace switchyard {
@@ -217,6 +219,28 @@ TEST_P(TrainStep, GivesTheBitsOfTwoProgramsOnManyRanks) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Precisions, TrainStep, ::testing::Values("f32", "bf16", "bf16_f32_state"));
+
+// A weight that is no number spoils every gradient: all states stay as they are.
+TEST(TrainStep, ChangesNothingByAGradientThatIsNotFinite) {
+  auto session = Session::create(planFor(kMixtral, "--precision f32", "fused"), {.threads = 1});
+  ASSERT_TRUE(session.ok()) << session.status().message();
+  fillStates(**session, 0);
+  const float value = std::numeric_limits<float>::infinity();
+  Result<size_t> index = (*session)->executor().findState("lm_head");
+  ASSERT_TRUE(index.ok());
+  ASSERT_TRUE(
+      (*session)->executor().writeState(*index, 0, std::as_bytes(std::span(&value, 1))).ok());
+  Outcome before, after;
+  readStates(**session, before);
+  RandomStep batches({kLength, 7}, static_cast<int32_t>((*session)->plan().training.vocabSize));
+  auto filler = (*session)->createFiller((*session)->lossNormalization());
+  ASSERT_TRUE(filler.ok() && filler->setStep(batches.step).ok());
+  runStep(**session, *filler, true, 0, after);
+  readStates(**session, after);
+  EXPECT_EQ(after.applied, std::vector<int32_t>{0});
+  EXPECT_FALSE(std::isfinite(after.norms[0]));
+  EXPECT_TRUE(after.states == before.states);
+}
 
 // The gradient of a parameter that is used twice is one sum, counted once and updated once.
 TEST(TrainStep, UpdatesATiedParameterOnce) {
