@@ -251,7 +251,8 @@ TEST(Session, StepsUnderWayAreFinishedInTheirOrder) {
 }
 
 TEST(StepProfile, SaysWhatEachInstructionOfItsStepsDid) {
-  auto session = openedTiny("--precision f32 --gradient-accumulation-steps 2 --max-seq-length 64");
+  auto session = openedTiny("--precision f32 --gradient-accumulation-steps 2 --max-seq-length 64 "
+                            "--step-program split");
   PassFiller filler = fillerFor(*session);
   RandomStep batches({40, 33});
   size_t instructions = 0;
