@@ -11,15 +11,18 @@
 // Rows of another group may be fetched with a group's last ones: for the result by rows they are
 // not stored; where rows are contracted (by weight), they are zeroed in shared memory.
 //
-// Seen on an H200 (bfloat16, gate and up together, medians of 10, random routing; in the same run a
-// dense product of cuBLASLt of 8,192^3 had 795 TFLOP/s; times of torch 2.11's _grouped_mm are 0.91
-// to 1.48 times these):
+// Seen on an H200 (TFLOP/s in bfloat16, medians of 10, random routing, gate and up together):
 //
-//   TFLOP/s of         T = 4,096                    T = 16,384
+//                      T = 4,096                    T = 16,384
 //                      forward  by data  by weight  forward  by data  by weight
 //   Mixtral-8x7B       687      633      656        654      600      651
 //   OLMoE-1B-7B        630      618      494        718      676      659
 //   Qwen3-30B-A3B      530      532      397        619      596      639
+//
+// In the same run cuBLASLt had 795 in a dense product of 8,192^3, and torch 2.11's _grouped_mm took
+// 0.91 to 1.48 times as long as these, down's products and T = 512 and 32,768 included. By weight
+// into float32, which torch has not, is 0 to 50% slower than into bfloat16: it writes twice the
+// bytes.
 #include "kernels/cuda/GroupedGemmTiles.cuh"
 
 #include <cudaTypedefs.h>

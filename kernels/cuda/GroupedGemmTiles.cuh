@@ -37,6 +37,7 @@ inline constexpr int kTablesAt = kQueueAt + kSlots * 4;
 constexpr int sharedBytes(int experts) {
   return kTablesAt + (2 * experts + 4) * 4;
 }
+static_assert(sharedBytes(kMaxExperts) <= 227 * 1024);
 
 /// One tile of the result.
 struct Tile {

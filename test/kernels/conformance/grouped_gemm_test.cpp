@@ -110,13 +110,31 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(GroupedGemm, SizesThatAreNoSizesStayInsideTheRows) {
   Random random(17);
-  Call call{"grouped_gemm",
-            {uniform(random, DType::F32, {10, 4}), uniform(random, DType::F32, {3, 6, 4}),
-             arrayOf(DType::I32, {3}, {-5, 7, 2000000000}), Array(DType::F32, {10, 6})}};
-  expectConforms(call, [](std::vector<Array> &o) {
-    o[2] = arrayOf(DType::I32, {3}, {0, 7, 3});
-    groupedGemm(o);
-  });
+  for (DType dtype : {DType::F32, DType::BF16})
+    for (int64_t n : {6, 8}) {
+      Call call{"grouped_gemm",
+                {uniform(random, dtype, {10, 8}), uniform(random, dtype, {3, n, 8}),
+                 arrayOf(DType::I32, {3}, {-5, 7, 2000000000}), Array(dtype, {10, n})}};
+      expectConforms(call, [](std::vector<Array> &o) {
+        o[2] = arrayOf(DType::I32, {3}, {0, 7, 3});
+        groupedGemm(o);
+      });
+    }
+}
+
+TEST(GroupedGemm, ManyExperts) {
+  Random random(29);
+  std::vector<double> sizes(2100, 0.0);
+  for (size_t expert : {0, 1, 31, 32, 1024, 2047, 2048, 2099})
+    sizes[expert] = 3;
+  auto experts = static_cast<int64_t>(sizes.size());
+  for (int64_t count : {int64_t{2048}, experts}) {
+    Array group = arrayOf(DType::I32, {count}, {sizes.begin(), sizes.begin() + count});
+    Call call{"grouped_gemm",
+              {uniform(random, DType::BF16, {30, 8}), uniform(random, DType::BF16, {count, 8, 8}),
+               group, Array(DType::BF16, {30, 8})}};
+    expectConforms(call, groupedGemm, {.threads = {1}});
+  }
 }
 
 TEST(GroupedGemm, EveryGroupSizeIsPrepared) {
