@@ -26,6 +26,8 @@ std::string_view name(Op op) {
     return "broadcast";
   case Op::Barrier:
     return "barrier";
+  case Op::DeviceWait:
+    return "a wait for its GPU";
   }
   return "an unknown collective";
 }
@@ -98,6 +100,7 @@ std::string describe(const Header &header) {
     break;
   case Op::None:
   case Op::Barrier:
+  case Op::DeviceWait:
     break;
   }
   return fmt::format("{} at {}", text, placeOf(header));

@@ -15,6 +15,7 @@ enum class Op : uint8_t {
   ExchangeCounts,
   Broadcast,
   Barrier,
+  DeviceWait, // no call: a rank waits for its GPU
 };
 
 /// "all_gather", "all_to_all_v", ...

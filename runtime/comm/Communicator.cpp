@@ -1,5 +1,6 @@
 #include "runtime/comm/Communicator.h"
 
+#include "runtime/comm/DeviceGroup.h"
 #include "runtime/comm/RankTable.h"
 #include "runtime/core/Fingerprint.h"
 
@@ -169,6 +170,8 @@ Group::Group(std::shared_ptr<comm::RankTable> table,
       rank_(static_cast<int>(std::ranges::find(members_->ranks, worldRank) -
                              members_->ranks.begin())) {}
 
+Group::~Group() = default;
+
 int Group::size() const {
   return static_cast<int>(members_->ranks.size());
 }
@@ -266,6 +269,31 @@ Status Group::barrier(Where where) {
 Communicator::Communicator(int rank, int size, std::shared_ptr<comm::RankTable> table)
     : rank_(rank), size_(size), table_(std::move(table)) {}
 
+Communicator::~Communicator() = default;
+
+void Communicator::useDevices(std::unique_ptr<DeviceGroups> devices) {
+  devices_ = std::move(devices);
+}
+
+Status Communicator::finishDevices() {
+  return devices_ ? devices_->finish() : Status();
+}
+
+Communicator::DeviceWait::DeviceWait(Communicator *communicator)
+    : communicator_(communicator && communicator->size() > 1 ? communicator : nullptr) {
+  if (!communicator_)
+    return;
+  comm::RankTable &table = communicator_->table();
+  comm::RankState state = table.state(communicator_->rank());
+  Call call = callOf(Op::DeviceWait, {state.program, state.instruction});
+  table.enter(communicator_->rank(), 0, call.header);
+}
+
+Communicator::DeviceWait::~DeviceWait() {
+  if (communicator_)
+    communicator_->table().leave(communicator_->rank(), 0);
+}
+
 void Communicator::setWhere(Where where) {
   table_->setWhere(rank_, where);
 }
@@ -318,6 +346,9 @@ Result<Group *> Communicator::createGroup(std::span<const int> ranks) {
   groups_.push_back(std::move(group));
   // The first call sets up what the backend sets up late.
   SY_RETURN_IF_ERROR(groups_.back()->barrier({}));
+  if (devices_) {
+    SY_ASSIGN_OR_RETURN(groups_.back()->onDevice_, devices_->make(*this, *groups_.back()));
+  }
   return groups_.back().get();
 }
 

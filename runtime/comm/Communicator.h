@@ -37,6 +37,9 @@ struct GroupMembers;
 class RankTable;
 } // namespace comm
 
+class DeviceGroup;
+class DeviceGroups;
+
 /// Where a rank stands: a program of the plan and the index of an instruction, or -1.
 struct Where {
   std::string_view program;
@@ -66,7 +69,7 @@ struct Rows {
 /// A set of ranks. A group lives as long as the communicator that made it.
 class Group {
 public:
-  virtual ~Group() = default;
+  virtual ~Group();
   Group(const Group &) = delete;
   Group &operator=(const Group &) = delete;
 
@@ -127,6 +130,10 @@ public:
   /// Returns when every rank has called it.
   Status barrier(Where where);
 
+  /// The same over memory of GPUs (DeviceGroup.h); null unless the communicator was given
+  /// useDevices() before it made this group.
+  DeviceGroup *onDevice() const { return onDevice_.get(); }
+
 protected:
   Group(std::shared_ptr<comm::RankTable> table, std::shared_ptr<const comm::GroupMembers> members,
         int worldRank);
@@ -136,6 +143,7 @@ protected:
   int worldRank() const { return worldRank_; }
 
 private:
+  friend class Communicator;
   Status execute(comm::Call &call);
 
   /// Agrees with the other ranks about the call, then does it.
@@ -145,6 +153,7 @@ private:
   std::shared_ptr<const comm::GroupMembers> members_;
   int worldRank_;
   int rank_;
+  std::unique_ptr<DeviceGroup> onDevice_;
 };
 
 struct CommunicatorOptions {
@@ -162,7 +171,7 @@ struct CommunicatorOptions {
 class Communicator {
 public:
   /// A communicator that goes without finish() is a rank that failed.
-  virtual ~Communicator() = default;
+  virtual ~Communicator();
   Communicator(const Communicator &) = delete;
   Communicator &operator=(const Communicator &) = delete;
 
@@ -180,13 +189,32 @@ public:
   /// collective runs.
   Result<Group *> createGroup(std::span<const int> ranks);
 
+  /// Groups that are made from now on also work on memory of GPUs. Called by all ranks.
+  void useDevices(std::unique_ptr<DeviceGroups> devices);
+  /// Null without useDevices().
+  DeviceGroups *devices() const { return devices_.get(); }
+
+  /// While it lives, this rank waits for its GPU to do what was put on its streams: a wait of
+  /// longer than the timeout ends the job, as one in a collective does.
+  class DeviceWait {
+  public:
+    /// `communicator` may be null: one rank.
+    explicit DeviceWait(Communicator *communicator);
+    DeviceWait(const DeviceWait &) = delete;
+    ~DeviceWait();
+
+  private:
+    Communicator *communicator_;
+  };
+
   /// Says where this rank stands; collectives say it themselves. A few tens of nanoseconds.
   void setWhere(Where where);
 
   /// Bytes of host memory that the groups hold on this rank.
   virtual uint64_t memoryBytes() const = 0;
 
-  /// Ends the communication in good order, on all ranks. Nothing may be called afterwards.
+  /// Ends the communication in good order, on all ranks. Nothing may be called afterwards. No graph
+  /// that recorded calls of groups on GPUs may be left.
   virtual Status finish() = 0;
 
   /// Tells the others that this rank ends because of `why`. Thread ranks' calls then fail with
@@ -203,11 +231,14 @@ protected:
   virtual Result<std::unique_ptr<Group>>
   makeGroup(std::shared_ptr<const comm::GroupMembers> members) = 0;
   Status addWorld();
+  /// Ends the groups' parts on GPUs; for finish().
+  Status finishDevices();
 
 private:
   int rank_;
   int size_;
   std::shared_ptr<comm::RankTable> table_;
+  std::unique_ptr<DeviceGroups> devices_;
   std::vector<std::unique_ptr<Group>> groups_;
 };
 

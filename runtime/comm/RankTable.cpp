@@ -54,7 +54,8 @@ void RankTable::enter(int rank, int group, const Header &header) {
   setProgram(row.state, header.program);
   row.state.instruction = header.instruction;
   CallState &call = row.state.calls[group];
-  ++call.entered;
+  if (header.terms.op != Op::DeviceWait) // which ranks may do differently often
+    ++call.entered;
   call.op = header.terms.op;
   call.instruction = header.instruction;
   call.since = nowMs();
@@ -89,12 +90,14 @@ int RankTable::awaitedBy(int rank, int id) const {
   int awaited = -1;
   // Each turn follows one wait; a circle of waits ends after as many turns as there are ranks.
   for (int turn = 0; turn < size(); ++turn) {
-    uint32_t entered = state(rank).calls[id].entered;
+    const CallState call = state(rank).calls[id];
     int next = -1;
     int nextGroup = -1;
     for (int member : members(rank, id)) {
       RankState other = state(member);
-      if (other.calls[id].entered >= entered)
+      // What a GPU waits for is nothing that hosts count: a host that waits for its own has come.
+      if (call.op == Op::DeviceWait ? other.calls[id].op == Op::DeviceWait
+                                    : other.calls[id].entered >= call.entered)
         continue;
       int group = other.waitingGroup();
       if (group < 0)

@@ -21,7 +21,7 @@ int64_t nowMs();
 
 /// One rank's side of one group.
 struct CallState {
-  uint32_t entered = 0; // calls so far, the current one counted
+  uint32_t entered = 0; // calls so far, the current one counted; without DeviceWait
   Op op = Op::None;     // None: in no call
   int64_t instruction = -1;
   int64_t since = 0; // when it entered the current call, as nowMs()

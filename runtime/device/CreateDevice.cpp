@@ -12,7 +12,10 @@ Result<std::unique_ptr<Device>> createDevice(const kernels::Target &target,
   if (target.kind == kernels::Target::Kind::Cpu)
     return createCpuDevice(target, options.threads);
 #ifdef SWITCHYARD_HAS_CUDA
-  return createCudaDevice(target, options.gpu);
+  if (options.gpu)
+    return createCudaDevice(target, *options.gpu);
+  SY_ASSIGN_OR_RETURN(int gpus, countGpus());
+  return createCudaDevice(target, options.rankOnHost % gpus);
 #else
   return Status::usage("the plan is for CUDA devices, and this program was built without CUDA; "
                        "build it with -DMOE_CUDA=ON, or compile the plan with --target cpu");

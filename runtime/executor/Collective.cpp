@@ -1,5 +1,6 @@
 #include "runtime/executor/Collective.h"
 
+#include "runtime/comm/DeviceGroup.h"
 #include "runtime/plan/Layout.h"
 #include "runtime/plan/Traffic.h"
 
@@ -21,7 +22,7 @@ public:
   GroupedTransfers(const CollectiveInstruction &instruction, std::span<const Tensor> operands,
                    Group &group)
       : kind_(instruction.kind), reduction_(instruction.isMax ? Reduction::Max : Reduction::Sum),
-        group_(group) {
+        group_(group), stream_(instruction.stream) {
     for (size_t i = 0; i < operands.size(); i += 2) {
       const Tensor &in = operands[i], &out = operands[i + 1];
       const Tensor &part = kind_ == CollectiveKind::ReduceScatter ? out : in;
@@ -38,11 +39,13 @@ public:
 
   Status run(Device &device, Where where, uint64_t &sent) override {
     for (const Padding &padding : paddings_)
-      if (Status status = device.fillZero(padding.data, padding.bytes); !status.ok())
+      if (Status status = device.fillZero(padding.data, padding.bytes, stream_); !status.ok())
         return named(status, where, kind_);
+    sent += sent_;
+    if (DeviceGroup *onDevice = group_.onDevice())
+      return named(enqueue(*onDevice, device.nativeStream(stream_)), where, kind_);
     if (Status status = device.synchronize(); !status.ok())
       return named(status, where, kind_);
-    sent += sent_;
     switch (kind_) {
     case CollectiveKind::AllGather:
       return group_.allGather(where, transfers_);
@@ -53,7 +56,20 @@ public:
     }
   }
 
+  bool canRecord() const override { return group_.onDevice() != nullptr; }
+
 private:
+  Status enqueue(DeviceGroup &onDevice, void *stream) {
+    switch (kind_) {
+    case CollectiveKind::AllGather:
+      return onDevice.allGather(transfers_, stream);
+    case CollectiveKind::ReduceScatter:
+      return onDevice.reduceScatter(reduction_, transfers_, stream);
+    default:
+      return onDevice.allReduce(reduction_, transfers_, stream);
+    }
+  }
+
   /// What is behind the last element of a tensor that is summed into flat shards: it arrives in
   /// the last ones.
   struct Padding {
@@ -64,18 +80,20 @@ private:
   CollectiveKind kind_;
   Reduction reduction_;
   Group &group_;
+  uint32_t stream_;
   std::vector<Transfer> transfers_;
   std::vector<Padding> paddings_;
   uint64_t sent_ = 0;
 };
 
-/// What token_exchange and token_return have in common: the rows of the round.
+/// What token_exchange and token_return have in common: the rows of the round, which the host
+/// computes from the counts. So the device is waited for.
 class Exchange : public PreparedCollective {
 public:
-  Exchange(CollectiveKind kind, const Tensor &allCounts, const void *round,
+  Exchange(const CollectiveInstruction &instruction, const Tensor &allCounts, const void *round,
            const ExchangeSize &size, Group &group)
-      : kind_(kind), group_(group), rows_(size, group.rank()), allCounts_(allCounts), round_(round),
-        size_(size), counts_(allCounts.count()) {
+      : kind_(instruction.kind), group_(group), rows_(size, group.rank()), allCounts_(allCounts),
+        round_(round), size_(size), stream_(instruction.stream), counts_(allCounts.count()) {
     group.reserveRows(size.experts / size.ranks);
   }
 
@@ -85,12 +103,19 @@ public:
       status = beforeCall(device);
     if (status.ok())
       status = device.synchronize();
-    return status.ok() ? call(where, sent) : named(status, where, kind_);
+    if (!status.ok())
+      return named(status, where, kind_);
+    if (group_.onDevice())
+      return named(enqueue(*group_.onDevice(), device.nativeStream(stream_), sent), where, kind_);
+    return call(where, sent);
   }
+
+  bool canRecord() const final { return false; }
 
 protected:
   virtual Status beforeCall(Device &device) = 0;
   virtual Status call(Where where, uint64_t &sent) = 0;
+  virtual Status enqueue(DeviceGroup &onDevice, void *stream, uint64_t &sent) = 0;
 
   static std::span<std::byte> bytesOf(const Tensor &tensor) {
     return {tensor.as<std::byte>(), static_cast<size_t>(tensor.bytes())};
@@ -105,6 +130,7 @@ protected:
 
 private:
   Status computeRows(Device &device) {
+    SY_RETURN_IF_ERROR(device.synchronize()); // the counts may be of another stream than 0
     SY_RETURN_IF_ERROR(
         device.copyOut(counts_.data(), allCounts_.data, counts_.size() * sizeof(int32_t)));
     SY_RETURN_IF_ERROR(checkCounts(size_, counts_));
@@ -121,14 +147,16 @@ private:
   Tensor allCounts_;
   const void *round_;
   ExchangeSize size_;
+  uint32_t stream_;
   std::vector<int32_t> counts_;
 };
 
 class TokenExchange final : public Exchange {
 public:
-  TokenExchange(std::span<const Tensor> operands, const ExchangeSize &size, Group &group)
-      : Exchange(CollectiveKind::TokenExchange, operands[1],
-                 operands.size() > 4 ? operands[4].data : nullptr, size, group),
+  TokenExchange(const CollectiveInstruction &instruction, std::span<const Tensor> operands,
+                const ExchangeSize &size, Group &group)
+      : Exchange(instruction, operands[1], operands.size() > 4 ? operands[4].data : nullptr, size,
+                 group),
         from_(operands[0]), received_(operands[2]), groupSizes_(operands[3]) {}
 
 private:
@@ -146,15 +174,22 @@ private:
                             bytesOf(received_), rows_.received());
   }
 
+  Status enqueue(DeviceGroup &onDevice, void *stream, uint64_t &sent) override {
+    sent += static_cast<uint64_t>(rows_.rowsSentAway() * rowBytesOf(from_));
+    return onDevice.allToAllV(rowBytesOf(from_), bytesOf(from_), rows_.sent(), bytesOf(received_),
+                              rows_.received(), std::nullopt, stream);
+  }
+
   Tensor from_, received_, groupSizes_;
 };
 
 class TokenReturn final : public Exchange {
 public:
-  TokenReturn(std::span<const Tensor> operands, bool adds, const ExchangeSize &size, Group &group)
-      : Exchange(CollectiveKind::TokenReturn, operands[1],
-                 operands.size() > 3 ? operands[3].data : nullptr, size, group),
-        from_(operands[0]), returned_(operands[2]), adds_(adds) {}
+  TokenReturn(const CollectiveInstruction &instruction, std::span<const Tensor> operands,
+              const ExchangeSize &size, Group &group)
+      : Exchange(instruction, operands[1], operands.size() > 3 ? operands[3].data : nullptr, size,
+                 group),
+        from_(operands[0]), returned_(operands[2]), adds_(instruction.adds) {}
 
 private:
   Status beforeCall(Device &device) override {
@@ -167,6 +202,13 @@ private:
     return group_.allToAllV(where, rowBytesOf(from_), bytesOf(from_), rows_.received(),
                             bytesOf(returned_), rows_.sent(),
                             adds_ ? std::optional(from_.dtype) : std::nullopt);
+  }
+
+  Status enqueue(DeviceGroup &onDevice, void *stream, uint64_t &sent) override {
+    sent += static_cast<uint64_t>(rows_.rowsReceivedFromAway() * rowBytesOf(from_));
+    return onDevice.allToAllV(rowBytesOf(from_), bytesOf(from_), rows_.received(),
+                              bytesOf(returned_), rows_.sent(),
+                              adds_ ? std::optional(from_.dtype) : std::nullopt, stream);
   }
 
   Tensor from_, returned_;
@@ -182,10 +224,10 @@ std::unique_ptr<PreparedCollective> prepareCollective(const CollectiveInstructio
   switch (instruction.kind) {
   case CollectiveKind::TokenExchange:
     size = {group.size(), operands[1].dims[1], operands[0].dims[0], bufferRows};
-    return std::make_unique<TokenExchange>(operands, size, group);
+    return std::make_unique<TokenExchange>(instruction, operands, size, group);
   case CollectiveKind::TokenReturn:
     size = {group.size(), operands[1].dims[1], operands[2].dims[0], bufferRows};
-    return std::make_unique<TokenReturn>(operands, instruction.adds, size, group);
+    return std::make_unique<TokenReturn>(instruction, operands, size, group);
   default:
     return std::make_unique<GroupedTransfers>(instruction, operands, group);
   }
@@ -198,6 +240,7 @@ PreparedRepeat::PreparedRepeat(const Tensor &allCounts, void *round, int64_t ran
       counts_(allCounts.count()) {}
 
 Result<int64_t> PreparedRepeat::rounds(Device &device) {
+  SY_RETURN_IF_ERROR(device.synchronize()); // the counts may be of another stream than 0
   SY_RETURN_IF_ERROR(
       device.copyOut(counts_.data(), allCounts_.data, counts_.size() * sizeof(int32_t)));
   SY_RETURN_IF_ERROR(checkCounts(size_, counts_));
@@ -206,7 +249,8 @@ Result<int64_t> PreparedRepeat::rounds(Device &device) {
 
 Status PreparedRepeat::setRound(Device &device, int64_t round) const {
   auto value = static_cast<int32_t>(round);
-  return device.copyIn(round_, &value, sizeof value);
+  SY_RETURN_IF_ERROR(device.copyIn(round_, &value, sizeof value));
+  return device.synchronize(); // the body may be on other streams than 0
 }
 
 } // namespace switchyard

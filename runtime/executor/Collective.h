@@ -15,8 +15,12 @@ class PreparedCollective {
 public:
   virtual ~PreparedCollective() = default;
 
-  /// Calls the group. `sent` is raised by the bytes that go to other ranks. Failures name `where`.
+  /// Calls the group, or puts its call on the instruction's stream where the group works on the
+  /// device. `sent` is raised by the bytes that go to other ranks. Failures name `where`.
   virtual Status run(Device &device, Where where, uint64_t &sent) = 0;
+
+  /// Whether run() only puts work on the stream, the same each time: a graph can record it.
+  virtual bool canRecord() const = 0;
 };
 
 /// `operands` are the instruction's, at the extents of a pass in which B rows are received at once.

@@ -108,6 +108,9 @@ Status Executor::makeGroups() {
     if (!group.ok())
       return group.status().within("the group over " + text(axes));
     groups_[bits] = *group;
+    if (plan_.target.kind == kernels::Target::Kind::Cuda && !(*group)->onDevice())
+      return Status::usage("the plan's ranks are on GPUs, and these cannot exchange what is in GPU "
+                           "memory; start them with moe-run --ranks N, torchrun, mpirun or srun");
   }
   return {};
 }
@@ -278,8 +281,11 @@ Status Executor::bindStreams(Binding &binding) {
     binding.streams_ = std::max(binding.streams_, streamOf(instruction) + 1);
     if (const auto *record = std::get_if<RecordInstruction>(&instruction))
       binding.events_ = std::max(binding.events_, record->event + 1);
-    if (std::holds_alternative<CollectiveInstruction>(instruction) ||
-        std::holds_alternative<RepeatInstruction>(instruction))
+  }
+  for (const Binding::Step &step : binding.steps_) {
+    const auto *collective = std::get_if<std::unique_ptr<PreparedCollective>>(&step.action);
+    if ((collective && !(*collective)->canRecord()) ||
+        std::holds_alternative<std::unique_ptr<PreparedRepeat>>(step.action))
       binding.canRecord_ = false;
   }
   return device_->reserve(binding.streams_, binding.events_ + binding.streams_);
@@ -330,6 +336,7 @@ Result<std::unique_ptr<Outputs>> Executor::createOutputs(std::string_view name) 
     first = std::min(first, program->buffers[port.buffer].offset);
   auto outputs = std::make_unique<Outputs>();
   outputs->program_ = program;
+  outputs->communicator_ = waitingCommunicator();
   for (const Port &port : program->outputs)
     outputs->values_.push_back({.at = program->buffers[port.buffer].offset - first});
   outputs->pieces_.resize(program->outputs.size());
@@ -352,6 +359,11 @@ Status Executor::readBack(const Binding &binding, Outputs &outputs) {
   if (Status status = outputs.readback_->begin(outputs.pieces_); !status.ok())
     return status.within("program " + binding.program_->name);
   return {};
+}
+
+Status Outputs::wait() {
+  Communicator::DeviceWait waiting(communicator_);
+  return readback_->wait();
 }
 
 Status Outputs::copyTo(std::string_view name, DType dtype, void *host, size_t elements) const {

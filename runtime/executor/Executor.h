@@ -114,7 +114,7 @@ private:
 class Outputs {
 public:
   /// Waits until what was read back last is there.
-  Status wait() { return readback_->wait(); }
+  Status wait();
 
   /// An output, after wait(). Fails as Executor::getOutput does.
   template <typename T>
@@ -140,6 +140,7 @@ private:
   };
 
   const Program *program_ = nullptr;
+  Communicator *communicator_ = nullptr; // where ranks wait for their devices
   std::unique_ptr<Readback> readback_;
   std::vector<Value> values_;
   std::vector<Readback::Piece> pieces_;
@@ -269,6 +270,11 @@ private:
   Status mark(const Binding &binding, int64_t instruction) {
     return marker_ ? marker_(*binding.program_, instruction) : Status();
   }
+  /// For waits that the others must know of.
+  Communicator *waitingCommunicator() const {
+    return device_->runsAhead() ? communicator_ : nullptr;
+  }
+  Status synchronize();
   Status fork(const Binding &binding);
   Status join(const Binding &binding);
   Status runSteps(const Binding &binding, size_t begin, size_t end, Clock::time_point &start);

@@ -35,6 +35,7 @@ Status Executor::runStep(const Binding &binding, size_t index) {
     Traffic &traffic = traffic_[static_cast<size_t>(
         std::get<CollectiveInstruction>(program.instructions[index]).kind)];
     ++traffic.calls;
+    Communicator::DeviceWait waiting((*prepared)->canRecord() ? nullptr : waitingCommunicator());
     return (*prepared)->run(*device_, where, traffic.bytes); // says where it failed
   }
   return status.ok() ? status : status.within(instructionText(program, index));
@@ -43,7 +44,7 @@ Status Executor::runStep(const Binding &binding, size_t index) {
 Status Executor::observe(const Binding &binding, size_t index, Clock::time_point &start) {
   if (!observer_)
     return {};
-  if (Status status = device_->synchronize(); !status.ok())
+  if (Status status = synchronize(); !status.ok())
     return status.within(instructionText(*binding.program_, index));
   Clock::time_point end = Clock::now();
   observer_(*binding.program_, index, end - start);
@@ -55,7 +56,10 @@ Status Executor::runRounds(const Binding &binding, size_t index, Clock::time_poi
   const Program &program = *binding.program_;
   auto &prepared = *std::get<std::unique_ptr<PreparedRepeat>>(binding.steps_[index].action);
   size_t length = std::get<RepeatInstruction>(program.instructions[index]).length;
-  Result<int64_t> rounds = prepared.rounds(*device_);
+  Result<int64_t> rounds = [&] {
+    Communicator::DeviceWait waiting(waitingCommunicator());
+    return prepared.rounds(*device_);
+  }();
   if (!rounds.ok())
     return rounds.status().within(instructionText(program, index));
   SY_RETURN_IF_ERROR(observe(binding, index, start));
@@ -80,6 +84,11 @@ Status Executor::runSteps(const Binding &binding, size_t begin, size_t end,
     i += std::get<RepeatInstruction>(binding.program_->instructions[i]).length;
   }
   return {};
+}
+
+Status Executor::synchronize() {
+  Communicator::DeviceWait waiting(waitingCommunicator());
+  return device_->synchronize();
 }
 
 Status Executor::fork(const Binding &binding) {
@@ -147,7 +156,7 @@ Status Executor::start(const Binding &binding) {
 
 Status Executor::run(const Binding &binding) {
   SY_RETURN_IF_ERROR(start(binding));
-  if (Status status = device_->synchronize(); !status.ok())
+  if (Status status = synchronize(); !status.ok())
     return status.within("program " + binding.program_->name);
   return {};
 }

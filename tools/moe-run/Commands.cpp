@@ -47,7 +47,7 @@ Result<std::unique_ptr<Session>> openSession(const Plan &plan, const Checkpoint 
 }
 
 DeviceOptions deviceOptions(const Launch &launch, int64_t threads) {
-  return {.threads = launch.threadsPerRank(threads), .gpu = launch.rankHere()};
+  return {.threads = launch.threadsPerRank(threads), .rankOnHost = launch.rankHere()};
 }
 
 /// Whether the ranks are processes that nobody has started yet.

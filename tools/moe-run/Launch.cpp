@@ -2,6 +2,7 @@
 
 #include "runtime/comm/local/LocalCommunicator.h"
 #include "runtime/comm/mpi/MpiCommunicator.h"
+#include "runtime/comm/nccl/NcclGroups.h"
 #include "runtime/comm/process/SpawnRanks.h"
 #include "runtime/comm/tcp/TcpCommunicator.h"
 #include "runtime/device/cpu/CpuDevice.h"
@@ -60,6 +61,15 @@ Result<Plan> sharePlan(Plan plan, Agreement &agreement) {
   if (agreement.isLeader())
     return plan;
   return parse(bytes);
+}
+
+/// Makes the ranks of a plan for GPUs exchange what is there.
+Status useGpus(const Plan &plan, Communicator &communicator) {
+  if (plan.target.kind != kernels::Target::Kind::Cuda || communicator.size() == 1)
+    return {};
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<DeviceGroups> devices, createNcclGroups());
+  communicator.useDevices(std::move(devices));
+  return {};
 }
 
 } // namespace
@@ -159,12 +169,18 @@ Status Launch::runThreads(const Plan &plan, const CommunicatorOptions &options,
 }
 
 Status Launch::runProcess(Plan plan, const CommunicatorOptions &options, const Tasks &tasks) const {
-  SY_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> communicator,
-                      kind_ == Kind::Mpi ? createMpiCommunicator(options)
-                                         : createTcpCommunicator(*place_, options));
+  auto made =
+      kind_ == Kind::Mpi ? createMpiCommunicator(options) : createTcpCommunicator(*place_, options);
+  // Where rank 0 ended, it or the process that started it has said why.
+  if (made.status().code() == StatusCode::RankFailed && place_->launcher == "moe-run" &&
+      !isLeader())
+    return {StatusCode::RankFailed, ""};
+  SY_RETURN_IF_ERROR(made.status());
+  std::unique_ptr<Communicator> communicator = std::move(*made);
   Agreement agreement(communicator.get());
   auto work = [&]() -> Status {
     SY_ASSIGN_OR_RETURN(plan, sharePlan(std::move(plan), agreement));
+    SY_RETURN_IF_ERROR(agreement.agree(useGpus(plan, *communicator)));
     SY_RETURN_IF_ERROR(agreement.agree(tasks.load(plan)));
     return tasks.run(plan, agreement);
   };

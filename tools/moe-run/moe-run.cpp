@@ -30,7 +30,7 @@ void addTrainFlags(CLI::App &command, std::string &config, GivenArguments &given
 /// The flags of commands that run on many ranks.
 template <typename Arguments>
 void addRankFlags(CLI::App &command, Arguments &arguments) {
-  command.add_option("--ranks", arguments.ranks, "Number of ranks; 0: mpirun's, else 1")
+  command.add_option("--ranks", arguments.ranks, "Number of ranks; 0: the launcher's, else 1")
       ->check(CLI::Range(0, 1024));
   command
       .add_option("--threads", arguments.threads,

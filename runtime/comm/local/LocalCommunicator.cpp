@@ -166,6 +166,7 @@ private:
       return copyBytes(call.receive.data(), other(call.root()).receive.data(),
                        static_cast<int64_t>(call.receive.size()));
     case Op::None:
+    case Op::DeviceWait:
     case Op::Barrier:
       return;
     }

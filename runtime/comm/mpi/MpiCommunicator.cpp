@@ -144,6 +144,7 @@ public:
   }
 
   Status finish() override {
+    SY_RETURN_IF_ERROR(finishDevices());
     SY_RETURN_IF_ERROR(world().barrier({"finish"}));
     watch_->finish();
     for (MessageGroup *group : groups_)

@@ -2,7 +2,6 @@
 
 #include "runtime/comm/Reduce.h"
 
-#include <algorithm>
 #include <ctime>
 
 namespace switchyard::comm {
@@ -13,19 +12,6 @@ struct Slice {
   int64_t begin;
   int64_t count;
 };
-
-/// Goes on to the next chunk of at most `most` bytes; false if there is none.
-template <typename BytesOf>
-bool next(Chunk &chunk, int64_t pieces, int64_t most, const BytesOf &bytesOf) {
-  chunk.begin += chunk.bytes;
-  chunk.bytes = 0;
-  for (; chunk.piece < pieces; ++chunk.piece, chunk.begin = 0)
-    if (chunk.begin < bytesOf(chunk.piece)) {
-      chunk.bytes = std::min(most, bytesOf(chunk.piece) - chunk.begin);
-      return true;
-    }
-  return false;
-}
 
 const std::byte *sent(const Call &call, int r, int64_t j) {
   return at(call.send.data(), offsetOf(call.sendRows, r * call.pieces() + j) * call.rowBytes);
@@ -107,6 +93,7 @@ Status MessageGroup::run(const Call &call) {
   case Op::Broadcast:
     return broadcastBytes(call);
   case Op::None:
+  case Op::DeviceWait:
   case Op::Barrier: // to have every rank's header is a barrier
     return {};
   }
@@ -246,9 +233,9 @@ Status MessageGroup::addRows(const Call &call) {
       Chunk &in = chunks_[r], &out = chunks_[size() + r];
       auto receivedBytes = [&](int64_t j) { return bytesReceived(call, r, j); };
       auto sentBytes = [&](int64_t j) { return bytesSent(call, r, j); };
-      if (next(in, call.pieces(), slot, receivedBytes))
+      if (in.next(call.pieces(), slot, receivedBytes))
         SY_RETURN_IF_ERROR(messages_->receive(r, scratch_.data() + r * slot, in.bytes));
-      if (next(out, call.pieces(), slot, sentBytes))
+      if (out.next(call.pieces(), slot, sentBytes))
         SY_RETURN_IF_ERROR(messages_->send(r, at(sent(call, r, out.piece), out.begin), out.bytes));
       isDone &= in.bytes == 0 && out.bytes == 0;
     }

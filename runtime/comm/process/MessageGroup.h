@@ -5,6 +5,8 @@
 #include "runtime/comm/Call.h"
 #include "runtime/comm/RankTable.h"
 
+#include <algorithm>
+
 namespace switchyard::comm {
 
 /// How bytes go between the members of a group. Two members' messages match in the order in which
@@ -39,6 +41,20 @@ struct Chunk {
   int64_t piece = 0;
   int64_t begin = 0; // its first byte in the piece
   int64_t bytes = 0; // 0: there is none left
+
+  /// Goes on to the next one of at most `most` bytes, where piece i has `bytesOf(i)`; false if
+  /// there is none.
+  template <typename BytesOf>
+  bool next(int64_t pieces, int64_t most, const BytesOf &bytesOf) {
+    begin += bytes;
+    bytes = 0;
+    for (; piece < pieces; ++piece, begin = 0)
+      if (begin < bytesOf(piece)) {
+        bytes = std::min(most, bytesOf(piece) - begin);
+        return true;
+      }
+    return false;
+  }
 };
 
 class MessageGroup final : public Group {

@@ -240,7 +240,7 @@ void RankWatch::take(int peer, const Frame &frame) {
   int64_t now = nowMs();
   for (CallState &call : state.calls) {
     call.since = now - call.since;
-    if (call.op > Op::Barrier)
+    if (call.op > Op::DeviceWait)
       call.op = Op::None;
   }
   table_->setState(peer, state);

@@ -53,11 +53,7 @@ public:
   }
 
   Status create(int ordinal) {
-    int devices = 0;
-    if (cudaError_t error = cudaGetDeviceCount(&devices); error != cudaSuccess)
-      return Status::usage(std::string("there is no GPU for this process: ") +
-                           cudaGetErrorString(error) + " (" + cudaGetErrorName(error) +
-                           "); start it where one is, or compile the plan with --target cpu");
+    SY_ASSIGN_OR_RETURN(int devices, countGpus());
     if (ordinal < 0 || ordinal >= devices)
       return Status::usage("there is no GPU " + std::to_string(ordinal) + ": this process sees " +
                            std::to_string(devices) + " (CUDA_VISIBLE_DEVICES narrows them)");
@@ -261,6 +257,18 @@ private:
 };
 
 } // namespace
+
+Result<int> countGpus() {
+  int devices = 0;
+  cudaError_t error = cudaGetDeviceCount(&devices);
+  if (error == cudaSuccess && devices == 0)
+    error = cudaErrorNoDevice;
+  if (error != cudaSuccess)
+    return Status::usage(std::string("there is no GPU for this process: ") +
+                         cudaGetErrorString(error) + " (" + cudaGetErrorName(error) +
+                         "); start it where one is, or compile the plan with --target cpu");
+  return devices;
+}
 
 Result<std::unique_ptr<Device>> createCudaDevice(const kernels::Target &target, int ordinal) {
   if (target.kind != kernels::Target::Kind::Cuda)

@@ -8,6 +8,9 @@
 
 namespace switchyard {
 
+/// How many GPUs this process sees: at least one, or Usage.
+Result<int> countGpus();
+
 /// GPU `ordinal` of this process as the device of a plan of `target`. Fails if there is no such GPU
 /// or `target` is no GPU.
 Result<std::unique_ptr<Device>> createCudaDevice(const kernels::Target &target, int ordinal = 0);

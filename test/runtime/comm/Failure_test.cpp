@@ -210,6 +210,18 @@ TEST_P(ProcessFailure, RankThatLivesAndDoesNotComeIsStalled) {
   }
 }
 
+// What a GPU waits for, its host does not know; but hosts that wait for theirs are not to blame.
+TEST_P(ProcessFailure, RankThatOthersWaitForOnTheirGpusIsStalled) {
+  Job job(jobOf(800, "gpu 1"));
+  ASSERT_EQ(job.waitFor(milliseconds(60'000)), 5) << job.log();
+  for (int rank : {0, 2, 3}) {
+    std::string lostOne = job.checkRecord(rank, 1, "stalled", 1);
+    EXPECT_THAT(lostOne, HasSubstr("optimizer_step"));
+    EXPECT_THAT(lostOne, testing::Not(HasSubstr("doing")));
+    EXPECT_THAT(job.checkRecord(rank, 1, "stalled", rank), HasSubstr("a wait for its GPU"));
+  }
+}
+
 TEST_P(ProcessFailure, RankThatLeavesWithoutAWordDied) {
   Job job(jobOf(600'000, "exit 2"));
   EXPECT_NE(job.waitFor(milliseconds(60'000)), 0);

@@ -1,6 +1,6 @@
 // One job for Failure_test.cpp: ranks that reduce without end, one of which may misbehave.
 //
-//   comm_worker mpi|tcp|RANKS TIMEOUT_MS FOLDER [sleep|exit|fail RANK]
+//   comm_worker mpi|tcp|RANKS TIMEOUT_MS FOLDER [sleep|exit|fail|gpu RANK]
 //
 // With tcp it starts four processes of its own. Each rank leaves FOLDER/pid-RANK once it works.
 // After some steps rank RANK sleeps for good, ends without a word, or fails with a message.
@@ -26,7 +26,7 @@ struct Job {
 
 void misbehave(const Job &job, Communicator &communicator) {
   communicator.setWhere({"optimizer_step", 3});
-  if (job.misdeed == "sleep")
+  if (job.misdeed == "sleep" || job.misdeed == "gpu")
     std::this_thread::sleep_for(std::chrono::hours(1));
   if (job.misdeed == "exit")
     _exit(0);
@@ -49,6 +49,11 @@ Status work(const Job &job, Communicator &communicator) {
       if (rank == job.culprit) {
         misbehave(job, communicator);
         return Status::failed("misbehaved");
+      }
+      if (job.misdeed == "gpu") {
+        communicator.setWhere({"micro_step", 6});
+        Communicator::DeviceWait waiting(&communicator);
+        std::this_thread::sleep_for(std::chrono::hours(1));
       }
     }
     for (Group *over : {group, &communicator.world()}) {
