@@ -95,6 +95,9 @@ class Device {
 public:
   virtual ~Device() = default;
 
+  /// What it is sold as, "NVIDIA H200"; "CPU".
+  virtual std::string name() const = 0;
+
   /// Whether calls return before their work is done, so that a step can be started while the one
   /// before still runs.
   virtual bool runsAhead() const { return false; }

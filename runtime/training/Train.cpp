@@ -3,6 +3,7 @@
 #include "runtime/checkpoint/TrainingCheckpoint.h"
 #include "runtime/core/File.h"
 #include "runtime/training/Metrics.h"
+#include "runtime/training/ModelFlops.h"
 #include "runtime/training/Progress.h"
 #include "runtime/training/Schedule.h"
 #include "runtime/training/StepProfile.h"
@@ -45,7 +46,11 @@ public:
           const Log &log, Sampler sampler, PassFiller filler, Schedule schedule, int64_t totalSteps)
       : session_(session), arguments_(arguments), tokenizerFile_(tokenizerFile), log_(log),
         sampler_(std::move(sampler)), filler_(std::move(filler)), schedule_(schedule),
-        totalSteps_(totalSteps), progress_(Progress::standardError(0, totalSteps)) {}
+        modelFlops_(session.plan()), peakFlops_(peakFlops(session.executor().device().name())),
+        totalSteps_(totalSteps), progress_(Progress::standardError(0, totalSteps)) {
+    if (peakFlops_)
+      *peakFlops_ *= static_cast<double>(session.plan().mesh.numRanks());
+  }
 
   Status run(const std::atomic<bool> &stop);
 
@@ -57,6 +62,7 @@ private:
     double epoch = 0;
     double learningRate = 0;
     int64_t tokens = 0;
+    double flops = 0;
     int64_t sentBytes = 0; // by its programs
     int64_t overflowRounds = 0;
     Clock::time_point time;
@@ -83,6 +89,8 @@ private:
   PassFiller filler_;
   std::optional<MetricsFile> metrics_; // rank 0's
   Schedule schedule_;
+  ModelFlops modelFlops_;
+  std::optional<double> peakFlops_; // of all ranks' devices
   int64_t totalSteps_;
   Progress progress_;
   StepBatches batches_;
@@ -122,6 +130,8 @@ Status Trainer::start() {
   started.epoch = sampler_.epochs();
   started.learningRate = scalars.learningRate;
   started.tokens = filler_.numTokens();
+  for (const SegmentView &segment : batches_.segments)
+    started.flops += modelFlops_.ofSegment(segment.numTokens());
   started.sentBytes = static_cast<int64_t>(sentBytes(executor.traffic())) - sentBefore;
   started.overflowRounds = executor.overflowRounds() - roundsBefore;
   underway_.push_back(started);
@@ -175,6 +185,8 @@ Status Trainer::finish() {
   metrics.stepTime = std::chrono::duration<double>(now - std::max(started.time, finished_)).count();
   finished_ = now;
   metrics.trainTokensPerSecond = static_cast<double>(started.tokens) / metrics.stepTime;
+  if (peakFlops_)
+    metrics.mfu = started.flops / metrics.stepTime / *peakFlops_;
   SY_RETURN_IF_ERROR(session_.agreement().agree(session_.isLeader() ? report(metrics) : Status()));
   if (done_ == std::min(kReportsMemoryAfter, totalSteps_))
     SY_RETURN_IF_ERROR(reportMemory());

@@ -2,7 +2,6 @@
 
 #include "runtime/device/CreateDevice.h"
 #include "runtime/training/ModelFlops.h"
-#include "tools/moe-bench/DeviceState.h"
 #include "tools/moe-bench/MoeLayer.h"
 #include "tools/moe-bench/Report.h"
 
@@ -33,8 +32,6 @@ public:
           arguments_.threads > 0 ? arguments_.threads
                                  : std::max(1U, std::thread::hardware_concurrency()));
     SY_ASSIGN_OR_RETURN(device_, createDevice(target_));
-    SY_ASSIGN_OR_RETURN(const DeviceState state, deviceState(target_.kind));
-    name_ = state.name;
     if (isCuda) {
       SY_ASSIGN_OR_RETURN(cache_, device_->allocate(kCacheBytes));
     }
@@ -67,8 +64,8 @@ public:
                uint64_t keptBytes = 0) {
     Measurement measurement;
     measurement.name = name;
-    measurement.device = name_;
-    measurement.maxFlops = peakFlops(name_);
+    measurement.device = device_->name();
+    measurement.maxFlops = peakFlops(measurement.device);
     for (double time : times)
       measurement.runs.push_back({time, work.tokens, work.flops});
     if (keptBytes > 0)
@@ -80,7 +77,6 @@ private:
   const ShapeArguments &arguments_;
   kernels::Target target_;
   std::unique_ptr<Device> device_;
-  std::string name_;
   DeviceMemory cache_; // goes before its device
 };
 

@@ -1,13 +1,11 @@
 #include "tools/moe-bench/StepBenchmark.h"
 
 #include "runtime/core/File.h"
-#include "runtime/device/CreateDevice.h"
 #include "runtime/plan/PlanFile.h"
 #include "runtime/plan/Verify.h"
 #include "runtime/training/ModelFlops.h"
 #include "runtime/training/Session.h"
 #include "runtime/training/StepProfile.h"
-#include "tools/moe-bench/DeviceState.h"
 #include "tools/moe-bench/RandomWeights.h"
 #include "tools/moe-bench/Report.h"
 
@@ -210,7 +208,6 @@ Status runStepBenchmark(const StepArguments &arguments) {
   if (arguments.length > 0 && !arguments.lengths.empty())
     return Status::usage("--length and --lengths both say how long records are; leave one out");
   SY_ASSIGN_OR_RETURN(Plan plan, loadPlan(arguments.plan));
-  const kernels::Target::Kind kind = plan.target.kind;
   const Training training = plan.training;
   const int64_t batch = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;
   SY_ASSIGN_OR_RETURN(std::vector<int64_t> lengths,
@@ -222,25 +219,25 @@ Status runStepBenchmark(const StepArguments &arguments) {
                                 .gradientAccumulationSteps = training.gradientAccumulationSteps,
                                 .maxSeqLength = training.maxSeqLength}));
 
-  // Where there is no such device, its message is the clearer one.
-  SY_RETURN_IF_ERROR(createDevice(plan.target).status());
-  SY_ASSIGN_OR_RETURN(const DeviceState before, deviceState(kind));
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Session> session, createSession(std::move(plan), arguments));
   SY_ASSIGN_OR_RETURN(PassFiller filler, session->createFiller(session->lossNormalization()));
   Stepper stepper(*session, std::move(sampler), std::move(filler));
   SY_RETURN_IF_ERROR(stepper.run(arguments.warmup).status());
-  SY_ASSIGN_OR_RETURN(const DeviceState after, deviceState(kind));
+  Device &device = session->executor().device();
+  SY_ASSIGN_OR_RETURN(const std::optional<MemoryUse> use, device.memoryUse());
 
   Measurement measurement;
   measurement.name = caseName(arguments, training);
-  measurement.device = after.name;
-  measurement.maxFlops = peakFlops(after.name);
+  measurement.device = device.name();
+  measurement.maxFlops = peakFlops(measurement.device);
   SY_ASSIGN_OR_RETURN(measurement.runs, stepper.run(arguments.steps));
   measurement.loss = stepper.loss();
   measurement.bytes = {{"peak_bytes", session->plan().peakBytes},
                        {"high_water_bytes", session->executor().highWaterBytes()}};
-  if (after.usedBytes > 0)
-    measurement.bytes.emplace_back("driver_bytes", after.usedBytes - before.usedBytes);
+  if (use) {
+    measurement.bytes.emplace_back("listed_bytes", use->listed());
+    measurement.bytes.emplace_back("driver_bytes", use->counted);
+  }
   if (!arguments.profile.empty())
     SY_RETURN_IF_ERROR(stepper.profile(arguments.profile));
   return report(measurement, arguments.json);

@@ -29,9 +29,10 @@ struct StepArguments {
 /// steps, from dealing the batch to its loss, where a step is started while the one before still
 /// runs if the device allows it. Step i, the warm-up's included, takes the records of timed step i
 /// modulo their number. Further figures: peak_bytes, which the plan certifies; high_water_bytes, of
-/// which steps touched; driver_bytes, what the driver counts on the device after the warm-up beyond
-/// what was in use before the plan was loaded. Usage: a plan for many ranks, options that do not go
-/// together. InvalidInput: the plan or the file of lengths. Failed: a loss that is not finite.
+/// which steps touched; on a GPU listed_bytes, those and what context, libraries and
+/// graphs take, and driver_bytes, what the driver counts, both after the warm-up. Usage: a plan for
+/// many ranks, options that do not go together. InvalidInput: the plan or the file of lengths.
+/// Failed: a loss that is not finite.
 Status runStepBenchmark(const StepArguments &arguments);
 
 /// The lengths that `text` lists, separated by white space; a line that starts with # is a comment.

@@ -105,6 +105,8 @@ class CpuDevice final : public Device {
 public:
   explicit CpuDevice(int threads) : pool_(threads), gemms_(threads), context_{&pool_, &gemms_} {}
 
+  std::string name() const override { return "CPU"; }
+
   uint64_t memoryBytes() const override {
     auto physical = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
                     static_cast<uint64_t>(sysconf(_SC_PAGE_SIZE));

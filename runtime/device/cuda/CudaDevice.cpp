@@ -58,6 +58,10 @@ public:
       return Status::usage("there is no GPU " + std::to_string(ordinal) + ": this process sees " +
                            std::to_string(devices) + " (CUDA_VISIBLE_DEVICES narrows them)");
     SY_RETURN_IF_ERROR(statusOf(cudaSetDevice(ordinal), "cudaSetDevice"));
+    cudaDeviceProp properties{};
+    SY_RETURN_IF_ERROR(
+        statusOf(cudaGetDeviceProperties(&properties, ordinal), "cudaGetDeviceProperties"));
+    name_ = properties.name;
     SY_RETURN_IF_ERROR(reserve(1, 0));
     SY_RETURN_IF_ERROR(staging_.create());
     SY_ASSIGN_OR_RETURN(use_.context, usedBytes());
@@ -68,6 +72,8 @@ public:
     memoryBytes_ = free;
     return {};
   }
+
+  std::string name() const override { return name_; }
 
   bool runsAhead() const override { return true; }
 
@@ -252,6 +258,7 @@ private:
   std::vector<cudaEvent_t> events_;
   Staging staging_;
   Uploads uploads_;
+  std::string name_;
   uint64_t memoryBytes_ = 0;
   MemoryUse use_;
 };

@@ -61,6 +61,7 @@ class RecordingDevice final : public Device {
 public:
   explicit RecordingDevice(Record &record) : record_(record) {}
 
+  std::string name() const override { return "recording"; }
   uint64_t memoryBytes() const override { return record_.memory; }
   Result<DeviceMemory> allocate(uint64_t bytes) override {
     record_.allocated.push_back(bytes);
