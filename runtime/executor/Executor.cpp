@@ -363,7 +363,8 @@ Status Executor::readBack(const Binding &binding, Outputs &outputs) {
 
 Status Outputs::wait() {
   Communicator::DeviceWait waiting(communicator_);
-  return readback_->wait();
+  Status status = readback_->wait();
+  return status.ok() ? status : status.within("program " + program_->name);
 }
 
 Status Outputs::copyTo(std::string_view name, DType dtype, void *host, size_t elements) const {

@@ -113,7 +113,8 @@ private:
 /// executor.
 class Outputs {
 public:
-  /// Waits until what was read back last is there.
+  /// Waits until what was read back last is there. Fails with the program's name if something has
+  /// failed on the device since the last wait.
   Status wait();
 
   /// An output, after wait(). Fails as Executor::getOutput does.

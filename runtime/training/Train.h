@@ -14,7 +14,8 @@ namespace switchyard {
 /// metrics.jsonl and checkpoint-N into arguments.outputDir, which exists. When `stop` becomes true
 /// it finishes the step at hand, saves, and returns. Fails if there was none yet, and, naming the
 /// step, on a loss or gradient norm that is not finite: nothing was updated with it. On a device
-/// that runs ahead a step is reported while the next one runs.
+/// that runs ahead a step is reported while the next one runs, of which then nothing is kept
+/// either.
 ///
 /// With many ranks all of them call it alike, with the same records (others are refused); rank 0
 /// writes the files, `stop` may become true on any of them, and they agree on failures such as a
