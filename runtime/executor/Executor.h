@@ -166,7 +166,7 @@ public:
   /// (valueFor() in Layout.h). The latest kMaxBindings bindings of each program are kept.
   Result<std::shared_ptr<const Binding>> bind(std::string_view program,
                                               std::span<const int64_t> symbolValues);
-  static constexpr size_t kMaxBindings = 32;
+  static constexpr size_t kMaxBindings = 64;
 
   /// Executes the program on what its inputs hold, and returns when it is done. Allocates nothing.
   Status run(const Binding &binding);

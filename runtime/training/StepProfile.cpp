@@ -55,6 +55,8 @@ std::string describe(const StepSummary &summary) {
   if (summary.largestGapMicroseconds > 0)
     text += fmt::format(", largest gap {:.1f} us ({}, {})", summary.largestGapMicroseconds,
                         summary.beforeGap, summary.afterGap);
+  if (summary.pauseMicroseconds > 0)
+    text += fmt::format(", {:.1f} us after the step before", summary.pauseMicroseconds);
   return text;
 }
 
@@ -144,10 +146,11 @@ std::string StepProfile::operandsOf(const Run &run, const Placed &placed) const 
 
 void StepProfile::summarize(const std::vector<std::vector<Placed>> &runs) {
   summaries_.clear();
-  uint64_t first = 0, last = 0;
+  uint64_t first = 0, last = 0, lastOfStepBefore = 0;
   for (size_t i = 0; i < runs.size(); ++i) {
     if (summaries_.empty() || summaries_.back().step != runs_[i].step + 1) {
       summaries_.emplace_back().step = runs_[i].step + 1;
+      lastOfStepBefore = last;
       first = std::numeric_limits<uint64_t>::max();
       last = 0;
     }
@@ -178,6 +181,8 @@ void StepProfile::summarize(const std::vector<std::vector<Placed>> &runs) {
     }
     if (last > first)
       summary.milliseconds = microseconds(last - first) / 1e3;
+    if (lastOfStepBefore > 0 && last > first && first > lastOfStepBefore)
+      summary.pauseMicroseconds = microseconds(first - lastOfStepBefore);
   }
 }
 

@@ -25,10 +25,11 @@ struct StepSummary {
   double busyMilliseconds = 0;
   double largestGapMicroseconds = 0; // in which nothing ran, between two activities of a program
   std::string beforeGap, afterGap;   // the instructions around it
+  double pauseMicroseconds = 0;      // since the end of the step before, where that is known
 };
 
 /// "step 5 (replayed): 312 kernels, 4 copies, 0 fills in 8.123 ms, busy 98.2%, largest gap 1.3 us
-/// (linear 12, add 13)".
+/// (linear 12, add 13), 31.5 us after the step before".
 std::string describe(const StepSummary &summary);
 
 class StepProfile {

@@ -93,17 +93,16 @@ public:
   }
   double loss() const { return loss_; }
 
-  /// Runs the steps of a profile, one after the other, and says what was in them.
+  /// Runs the steps of a profile, and says what was in them.
   Status profile(const std::string &path) {
-    SY_ASSIGN_OR_RETURN(std::unique_ptr<StepProfile> profile,
-                        StepProfile::create(session_.executor()));
-    for (int64_t i = 0; i < StepProfile::kSteps; ++i) {
-      SY_RETURN_IF_ERROR(profile->beforeStep(StepProfile::kFirstStep + i));
-      SY_RETURN_IF_ERROR(run(1).status());
-    }
-    SY_RETURN_IF_ERROR(profile->write(path));
-    for (const StepSummary &summary : profile->summaries())
+    SY_ASSIGN_OR_RETURN(profile_, StepProfile::create(session_.executor()));
+    profiled_ = StepProfile::kFirstStep;
+    SY_RETURN_IF_ERROR(run(1).status()); // alone, as each instruction of it
+    SY_RETURN_IF_ERROR(run(StepProfile::kSteps - 1).status());
+    SY_RETURN_IF_ERROR(profile_->write(path));
+    for (const StepSummary &summary : profile_->summaries())
       std::printf("%s\n", describe(summary).c_str());
+    profile_.reset();
     return {};
   }
 
@@ -115,6 +114,8 @@ private:
   };
 
   Status start() {
+    if (profile_)
+      SY_RETURN_IF_ERROR(profile_->beforeStep(profiled_++));
     Started &started = underway_.emplace_back();
     started.time = Clock::now();
     sampler_.next(batches_);
@@ -152,6 +153,8 @@ private:
   ModelFlops modelFlops_;
   StepBatches batches_;
   UpdateScalars scalars_{.learningRate = 5e-5, .weightDecay = 0.01, .maxGradNorm = 1, .step = 0};
+  std::unique_ptr<StepProfile> profile_;
+  int64_t profiled_ = 0; // the number of the step that it sees next
   std::deque<Started> underway_;
   Clock::time_point finished_; // when the latest step was
   int64_t done_ = 0;

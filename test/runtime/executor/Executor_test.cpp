@@ -233,7 +233,7 @@ TEST(Executor, KeepsTheLatestBindings) {
   auto executor = make(record);
   auto first = bound(*executor, "evaluate", {0, 0, 0});
   for (int64_t t = 1; t < static_cast<int64_t>(Executor::kMaxBindings); ++t)
-    bound(*executor, "evaluate", {t, 0, 0});
+    bound(*executor, "evaluate", {t % kTokensBound, 0, t / kTokensBound});
   EXPECT_EQ(bound(*executor, "evaluate", {0, 0, 0}), first); // used again, so the last to go
   bound(*executor, "evaluate", {0, 1, 0});
   EXPECT_EQ(bound(*executor, "evaluate", {0, 0, 0}), first);
