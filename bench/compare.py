@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints figures of ours beside those of the peers, and their ratio: compare.py FILE.jsonl ...
+"""Prints figures of ours beside those of the peers, and their ratio: compare.py [--markdown] FILE.jsonl ...
 
 The files are what moe-bench and bench/peers write with --json. Cases are compared by name; a case of the peers that is
 another way to do the work of one of ours is compared with that. A ratio is of tokens/s where there are any, else of
@@ -53,10 +53,12 @@ def ratio(ours, theirs):
 
 
 def main():
-    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+    markdown = sys.argv[1:2] == ["--markdown"]
+    paths = sys.argv[2:] if markdown else sys.argv[1:]
+    if not paths or paths[0].startswith("-"):
         print(__doc__)
         return 2
-    figures, devices = read(sys.argv[1:])
+    figures, devices = read(paths)
     rows = []
     for (case, program), record in figures.items():
         ours = figures.get((SAME_WORK.get(case, case), OURS))
@@ -65,9 +67,14 @@ def main():
     order = {case: i for i, case in reversed(list(enumerate(SAME_WORK.get(row[0], row[0]) for row in rows)))}
     rows.sort(key=lambda row: order[SAME_WORK.get(row[0], row[0])])
     rows.insert(0, ("case", "program", "time [min max]", "rate, memory", "ours is faster by"))
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    print(", ".join(sorted(devices)))
+    if markdown:
+        rows.insert(1, ("---",) * 5)
+    widths = [0 if markdown else max(len(row[i]) for row in rows) for i in range(5)]
+    print(", ".join(sorted(devices)) + ("\n" if markdown else ""))
     for row in rows:
+        if markdown:
+            print("| " + " | ".join(row) + " |")
+            continue
         print("  ".join(word.ljust(width) for word, width in zip(row, widths)).rstrip())
     if len(devices) > 1:
         print("compare: the figures are of different devices", file=sys.stderr)

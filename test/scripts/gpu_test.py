@@ -131,11 +131,11 @@ case "$2" in *-1) echo '{metrics}' ;; *) echo '{other}' ;; esac > "$2/metrics.js
 
 
 class Compare(unittest.TestCase):
-    def compare(self, *records):
+    def compare(self, *records, options=()):
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
             file.write("".join(json.dumps({**RECORD, **record}) + "\n" for record in records))
             file.flush()
-            run = subprocess.run([sys.executable, os.path.join(ROOT, "bench", "compare.py"), file.name],
+            run = subprocess.run([sys.executable, os.path.join(ROOT, "bench", "compare.py"), *options, file.name],
                                  capture_output=True, text=True)
         return run.returncode, run.stdout.splitlines()
 
@@ -154,6 +154,13 @@ class Compare(unittest.TestCase):
                           ["grouped_gemm", "b", "torch"], ["step", "other", "transformers"]])
         self.assertEqual([line.split()[-1] for line in lines[3:5] + lines[6:7]], ["3.00x", "1.25x", "0.50x"])
         self.assertTrue(lines[7].endswith("GiB"), lines[7])
+
+    def test_markdown(self):
+        status, lines = self.compare({}, options=["--markdown"])
+        self.assertEqual(status, 0)
+        self.assertEqual(lines[:4], ["Some GPU", "", "| case | program | time [min max] | rate, memory | ours is faster by |",
+                                     "| --- | --- | --- | --- | --- |"])
+        self.assertEqual(lines[4], "| step a | switchyard | 2.000 ms [1.500 2.500] | 300 tokens/s, peak 3.0 GiB |  |")
 
     def test_other_devices_are_not_compared(self):
         status, _ = self.compare({}, {"device": "Other GPU", "program": "torch"})
