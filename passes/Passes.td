@@ -191,6 +191,47 @@ def Optimizer : Pass<"optimizer", "::mlir::ModuleOp"> {
       "::mlir::func::FuncDialect"];
 }
 
+def Recompute : Pass<"recompute", "::mlir::ModuleOp"> {
+  let summary = "Compute again what is cheap to compute, instead of keeping it for the backward direction";
+  let description = [{
+    `what=cheap`: where a result of an op that only moves memory (RecomputableOpInterface: norms, permutations of rows,
+    activations) is used before the first gradient is done and behind it, and the op's operands are there behind it anyway,
+    the op is copied to before the first of the later uses, which all take the copy's result. The values are the same
+    bits, the memory of those in between is free, and each copy takes about as long as its kernel did. `what=none`
+    changes nothing.
+
+    It runs behind `cse`, which would merge the copies again.
+
+    Before:
+
+    ```mlir
+    %hidden = moe.gated_activation %gate_up activation "silu" : tensor<?x96xf32, #moe.rows<2 * "T">>
+    %rows = moe.grouped_gemm %hidden, %down, %sizes : ...
+    ...
+    moe.gradient @lm_head, %dlm_head : tensor<512x64xf32>
+    ...
+    %ddown = moe.grouped_gemm_wgrad %drows, %hidden, %sizes : ...
+    %dgate_up = moe.gated_activation_grad %dhidden, %gate_up activation "silu" : ...
+    ```
+
+    After:
+
+    ```mlir
+    %hidden = moe.gated_activation %gate_up activation "silu" : tensor<?x96xf32, #moe.rows<2 * "T">>
+    %rows = moe.grouped_gemm %hidden, %down, %sizes : ...
+    ...
+    moe.gradient @lm_head, %dlm_head : tensor<512x64xf32>
+    ...
+    %again = moe.gated_activation %gate_up activation "silu" : tensor<?x96xf32, #moe.rows<2 * "T">>
+    %ddown = moe.grouped_gemm_wgrad %drows, %again, %sizes : ...
+    %dgate_up = moe.gated_activation_grad %dhidden, %gate_up activation "silu" : ...
+    ```
+  }];
+  let options = [Option<"what", "what", "std::string", "\"none\"",
+      "What is computed again: none, or cheap (norms, permutations, activations)">];
+  let dependentDialects = ["::switchyard::moe::MoEDialect"];
+}
+
 def VerifyGradientReduction : Pass<"verify-gradient-reduction", "::mlir::ModuleOp"> {
   let summary = "Prove that every gradient is summed exactly once over every axis of the mesh on which its tokens differ";
   let description = [{

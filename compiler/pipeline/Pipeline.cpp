@@ -57,6 +57,8 @@ Status checkOptions(const PipelineOptions &options) {
   if (options.threads < 1 || options.threads > kMaxThreads)
     return Status::usage("threads: found " + std::to_string(options.threads) +
                          ", expected a number from 1 to " + std::to_string(kMaxThreads));
+  if (options.recompute != "none" && options.recompute != "cheap")
+    return Status::usage("recompute: found \"" + options.recompute + "\", expected none or cheap");
   if (options.memory < 0)
     return Status::usage("memory: found " + std::to_string(options.memory) +
                          ", expected a number of bytes, or 0 for no limit");
@@ -84,6 +86,8 @@ void addStage(OpPassManager &manager, StringRef stage, const PipelineOptions &op
   } else if (stage == "canonicalize") {
     manager.addPass(createCanonicalizerPass());
     manager.addPass(createCSEPass());
+  } else if (stage == "recompute") {
+    manager.addPass(passes::createRecompute({.what = options.recompute}));
   } else if (stage == "verify-gradient-reduction") {
     manager.addPass(passes::createVerifyGradientReduction());
   } else if (stage == "to-plan") {

@@ -31,6 +31,7 @@ inline constexpr llvm::StringLiteral kStages[] = {
     "accumulate",
     "optimizer",
     "canonicalize",
+    "recompute",
     "verify-gradient-reduction",
     "to-plan",
     "reshard-after-forward",
@@ -56,6 +57,11 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
       llvm::cl::desc("Rows that a rank can receive in one round of a token exchange, as a multiple "
                      "of what even routing sends it"),
       llvm::cl::init(2.0)};
+  Option<std::string> recompute{
+      *this, "recompute",
+      llvm::cl::desc("What is computed again for the backward direction, not kept: none, or cheap "
+                     "(norms, permutations, activations)"),
+      llvm::cl::init("none")};
   Option<bool> reshardAfterForward{
       *this, "reshard-after-forward",
       llvm::cl::desc("Gather a layer's states again for the backward direction; false keeps them"),

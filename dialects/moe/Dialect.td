@@ -9,6 +9,7 @@ include "mlir/Interfaces/InferTypeOpInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 include "dialects/interfaces/DifferentiableOpInterface.td"
 include "dialects/interfaces/LinearOpInterface.td"
+include "dialects/interfaces/RecomputableOpInterface.td"
 
 def MoE_Dialect : Dialect {
   let name = "moe";

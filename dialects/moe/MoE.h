@@ -5,6 +5,7 @@
 
 #include "dialects/interfaces/DifferentiableOpInterface.h"
 #include "dialects/interfaces/LinearOpInterface.h"
+#include "dialects/interfaces/RecomputableOpInterface.h"
 #include "dialects/interfaces/ShardingAttrInterface.h"
 
 #include "mlir/Bytecode/BytecodeOpInterface.h"

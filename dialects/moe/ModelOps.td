@@ -53,7 +53,7 @@ def MoE_LinearOp : MoE_DifferentiableOp<"linear",
 }
 
 def MoE_RmsNormOp : MoE_DifferentiableOp<"rms_norm",
-    [AllElementTypesMatch<["x", "w"]>,
+    [RecomputableOpInterface, AllElementTypesMatch<["x", "w"]>,
     AllTypesMatch<["x", "y"]>]> {
   let summary = "RMSNorm over the last dimension.";
   let description = [{

@@ -143,7 +143,8 @@ def MoE_SortByExpertOp : MoE_KernelOp<"sort_by_expert", [InferTypeOpAdaptor]> {
   let assemblyFormat = "$experts `num_experts` $num_experts attr-dict `:` type(operands)";
 }
 
-def MoE_PermuteOp : MoE_DifferentiableOp<"permute", [InferTypeOpAdaptor]> {
+def MoE_PermuteOp : MoE_DifferentiableOp<"permute",
+    [RecomputableOpInterface, InferTypeOpAdaptor]> {
   let summary = "Copies tokens to the rows of their slots.";
   let description = [{
     rows[row_of_slot[t, j], :] = x[t, :] for `x` [T, D], `row_of_slot` [T, k] and `rows` [T * k, D];
@@ -216,7 +217,7 @@ def MoE_GroupedGemmOp : MoE_DifferentiableOp<"grouped_gemm",
 }
 
 def MoE_GatedActivationOp : MoE_DifferentiableOp<"gated_activation",
-    [InferTypeOpAdaptor]> {
+    [RecomputableOpInterface, InferTypeOpAdaptor]> {
   let summary = "The activated gate times the other half: y = activation(gate) * up.";
   let description = [{
     y[r, f] = cast(activation(gate_up[r, f])) * gate_up[r, F + f] for `gate_up` [R, 2 F] and `y` [R,

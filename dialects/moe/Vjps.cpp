@@ -47,8 +47,9 @@ SmallVector<Value> EmbeddingOp::buildVjp(OpBuilder &builder, ValueRange cotangen
 
 SmallVector<Value> LinearOp::buildVjp(OpBuilder &builder, ValueRange cotangents) {
   Value dy = cotangents[0];
-  return {LinearDgradOp::create(builder, getLoc(), dy, getW()),
-          LinearWgradOp::create(builder, getLoc(), dy, getX())};
+  // By weight first: what it takes is then dead before dx is made.
+  Value dw = LinearWgradOp::create(builder, getLoc(), dy, getX());
+  return {LinearDgradOp::create(builder, getLoc(), dy, getW()), dw};
 }
 
 SmallVector<Value> RmsNormOp::buildVjp(OpBuilder &builder, ValueRange cotangents) {
@@ -119,8 +120,8 @@ SmallVector<Value> UnpermuteOp::buildVjp(OpBuilder &builder, ValueRange cotangen
 
 SmallVector<Value> GroupedGemmOp::buildVjp(OpBuilder &builder, ValueRange cotangents) {
   Value dy = cotangents[0];
-  return {GroupedGemmDgradOp::create(builder, getLoc(), dy, getW(), getGroupSizes()),
-          GroupedGemmWgradOp::create(builder, getLoc(), dy, getX(), getGroupSizes()), Value()};
+  Value dw = GroupedGemmWgradOp::create(builder, getLoc(), dy, getX(), getGroupSizes());
+  return {GroupedGemmDgradOp::create(builder, getLoc(), dy, getW(), getGroupSizes()), dw, Value()};
 }
 
 SmallVector<Value> GatedActivationOp::buildVjp(OpBuilder &builder, ValueRange cotangents) {

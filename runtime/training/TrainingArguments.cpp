@@ -64,7 +64,7 @@ constexpr ArgumentField kFields[] = {
      "micro-batches of one step and rank", 1, kMaxCount},
     {"max_seq_length", &Args::maxSeqLength, "tokens kept of a sequence", 2, kMaxCount},
     {"packing", &Args::packing, "fill sequences with several records"},
-    {"recompute", &Args::recompute, "what backward computes again", 0, 0, "none|experts|layer"},
+    {"recompute", &Args::recompute, "what backward computes again", 0, 0, "none|cheap"},
     {"coalesce", &Args::coalesce, "micro-batches of one pass: auto, N or tokens=M"},
     {"step_program", &Args::stepProgram, "programs of a step", 0, 0, "auto|split|fused"},
     {"sync_each_batch", &Args::syncEachBatch, "reduce gradients after every pass"},

@@ -17,8 +17,8 @@
 // CHECK: %{{.*}}, %[[DX:.*]], %[[DW:.*]] = moe.linear_cross_entropy_grad %[[SUM]], %[[W]], {{.*}}, %[[ONE]]
 // CHECK-NEXT: moe.gradient @head, %[[DW]] : tensor<32x8xf32>
 // CHECK-NEXT: %[[DH:.*]] = moe.add %[[DX]], %[[DX]]
-// CHECK-NEXT: %[[DX1:.*]] = moe.linear_dgrad %[[DH]], %[[A]]
 // CHECK-NEXT: %[[DA:.*]] = moe.linear_wgrad %[[DH]], %[[X]]
+// CHECK-NEXT: %[[DX1:.*]] = moe.linear_dgrad %[[DH]], %[[A]]
 // CHECK-NEXT: moe.gradient @a, %[[DA]] : tensor<8x8xf32>
 // CHECK-NEXT: %[[DTABLE:.*]] = moe.embedding_grad %[[DX1]]
 // CHECK-NEXT: moe.gradient @table, %[[DTABLE]] : tensor<32x8xf32>

@@ -156,6 +156,7 @@ Status compileModel(const CompileArguments &arguments) {
   options.memory = arguments.memory;
   options.mesh = arguments.mesh;
   options.tokenExchangeSlotFactor = arguments.slotFactor;
+  options.recompute = arguments.recompute;
   options.reshardAfterForward = arguments.reshardAfterForward;
   SY_RETURN_IF_ERROR(checkArguments(arguments, options));
 

@@ -34,7 +34,6 @@ Result<int64_t> parseMemory(const std::string &text) {
 int main(int argc, char **argv) {
   CLI::App app("Compiles a Hugging Face checkpoint folder into a plan that moe-run trains with.");
   CompileArguments arguments;
-  std::string recompute = "none";
   ImportFlags importFlags;
   std::string memory;
   arguments.threads = compiler::defaultThreads();
@@ -75,9 +74,11 @@ int main(int argc, char **argv) {
                "Gather a layer's states again for the backward direction. "
                "--reshard-after-forward=false: keep them, for less communication and more memory. "
                "Default: true");
-  app.add_option("--recompute", recompute, "none is the only one so far")
+  app.add_option("--recompute", arguments.recompute,
+                 "What is computed again for the backward direction, not kept: none, or cheap "
+                 "(norms, permutations, activations), for less memory and a little more time")
       ->capture_default_str()
-      ->type_name("none");
+      ->type_name("none|cheap");
   app.add_option(
          "--emit", arguments.emit,
          "What to write: moe (the imported module), dist (the programs on many ranks), plan "
@@ -89,9 +90,6 @@ int main(int argc, char **argv) {
       ->type_name("STAGE");
 
   return runCommand("moe-compile", app, argc, argv, [&]() -> Status {
-    if (recompute != "none")
-      return Status::usage("--recompute: found \"" + recompute +
-                           "\"; this version supports none only");
     SY_ASSIGN_OR_RETURN(arguments.importOptions, importFlags.options());
     if (!memory.empty()) {
       SY_ASSIGN_OR_RETURN(arguments.memory, parseMemory(memory));

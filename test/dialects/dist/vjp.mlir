@@ -82,8 +82,8 @@ moe.state @down : tensor<4x4x4xf32> {kind = parameter, sharding = #dist.sharding
 // CHECK: dist.token_return %[[G]], %[[C]] round %[[I]] into %[[X]] over ["ep"]
 // CHECK: %{{.*}}, %[[DY:.*]], %{{.*}} = moe.linear_cross_entropy_grad
 // CHECK: %[[DG:.*]], %{{.*}} = dist.token_exchange %[[DY]], %[[C]] round %[[I]] over ["ep"]
-// CHECK: %[[DR:.*]] = moe.grouped_gemm_dgrad %[[DG]], %[[W]], %[[SIZES]]
 // CHECK: %[[DW:.*]] = moe.grouped_gemm_wgrad %[[DG]], %[[RECEIVED]], %[[SIZES]]
+// CHECK: %[[DR:.*]] = moe.grouped_gemm_dgrad %[[DG]], %[[W]], %[[SIZES]]
 // CHECK: moe.gradient @down, %[[DW]] : tensor<2x4x4xf32>
 // The cotangent of `into` and that of the rows sent: one sum, made in place.
 // CHECK: %[[DX:.*]] = dist.token_return %[[DR]], %[[C]] round %[[I]] into %[[DY]] over ["ep"]
@@ -133,8 +133,8 @@ moe.state @down : tensor<4x4x4xbf16> {kind = parameter, sharding = #dist.shardin
 // CHECK-SAME: with(%[[XIN:.*]] = %[[X]] : {{[^%]*}}, %[[CIN:.*]] = %[[C]] : tensor<2x4xi32>, %[[WIN:.*]] = %[[W]] : tensor<2x4x4xbf16>, %[[DYIN:.*]] = %[[DY]] : tensor<?x4xbf16, #moe.rows<"T">>) {
 // CHECK-NEXT: %[[RECEIVED:.*]], %[[SIZES:.*]] = dist.token_exchange %[[XIN]], %[[CIN]] round %[[I]] over ["ep"]
 // CHECK-NEXT: %[[DG:.*]], %{{.*}} = dist.token_exchange %[[DYIN]], %[[CIN]] round %[[I]] over ["ep"]
-// CHECK-NEXT: %[[DR:.*]] = moe.grouped_gemm_dgrad %[[DG]], %[[WIN]], %[[SIZES]]
 // CHECK-NEXT: %[[DW:.*]] = moe.grouped_gemm_wgrad %[[DG]], %[[RECEIVED]], %[[SIZES]]
+// CHECK-NEXT: %[[DR:.*]] = moe.grouped_gemm_dgrad %[[DG]], %[[WIN]], %[[SIZES]]
 // CHECK-NEXT: %[[NEXTX:.*]] = dist.token_return %[[DR]], %[[CIN]] round %[[I]] into %[[SUMX]] over ["ep"]
 // CHECK-NEXT: %[[NEXTW:.*]] = moe.accumulate %[[SUMW]], %[[DW]] : tensor<2x4x4xf32>
 // CHECK-NEXT: dist.yield %[[NEXTX]], %[[NEXTW]]

@@ -39,8 +39,8 @@ moe.state @head : tensor<32x8xbf16> {kind = parameter}
 // CHECK: %[[DR:.*]] = moe.attention_grad %[[DS]], %[[R]], %[[A]], %[[LSE]], %[[CU]] heads 2 kv_heads 1 head_dim 4 scale 5.000000e-01 window 64
 // CHECK: %[[DN:.*]] = moe.rotary %[[DR]], %{{.*}} heads 2 kv_heads 1 head_dim 4 theta 1.000000e+04 inverse true
 // CHECK: %[[DP:.*]], %[[DQ:.*]], %[[DK:.*]] = moe.qk_norm_grad %[[DN]], %[[P]], %[[Q]], %[[K]] heads 2 kv_heads 1 head_dim 4 eps 1.000000e-05
-// CHECK: %[[DH:.*]] = moe.linear_dgrad %[[DP]], %[[QKV]]
 // CHECK: %[[DQKV:.*]] = moe.linear_wgrad %[[DP]], %[[H]]
+// CHECK: %[[DH:.*]] = moe.linear_dgrad %[[DP]], %[[QKV]]
 // CHECK: %[[DX:.*]], %[[DNORM:.*]] = moe.rms_norm_grad %[[DH]], %[[X]], %[[NORM]] eps 1.000000e-05
 // What reaches x directly and what comes through the norm add up.
 // CHECK: %[[SUM:.*]] = moe.add %[[DS]], %[[DX]] : tensor<?x8xbf16, #moe.rows<"T">>
@@ -106,11 +106,11 @@ moe.state @down : tensor<4x8x6xf32> {kind = parameter}
 // CHECK: %[[DSTATISTICS:.*]] = moe.load_balance_loss_grad %[[ONE]], %[[AUX]], %[[STATISTICS]] top_k 2
 // CHECK: %{{.*}}, %[[DY:.*]], %{{.*}} = moe.linear_cross_entropy_grad
 // CHECK: %[[DD:.*]], %[[DWEIGHTS:.*]] = moe.unpermute_grad %[[DY]], %[[D]], %[[WEIGHTS]], %[[ROW]]
-// CHECK: %[[DACT:.*]] = moe.grouped_gemm_dgrad %[[DD]], %[[DOWN]], %[[SIZES]]
 // CHECK: %[[DDOWN:.*]] = moe.grouped_gemm_wgrad %[[DD]], %[[ACT]], %[[SIZES]]
+// CHECK: %[[DACT:.*]] = moe.grouped_gemm_dgrad %[[DD]], %[[DOWN]], %[[SIZES]]
 // CHECK: %[[DG:.*]] = moe.gated_activation_grad %[[DACT]], %[[G]] activation "silu"
-// CHECK: %[[DROWS:.*]] = moe.grouped_gemm_dgrad %[[DG]], %[[GATE_UP]], %[[SIZES]]
 // CHECK: %[[DGATE_UP:.*]] = moe.grouped_gemm_wgrad %[[DG]], %[[ROWS]], %[[SIZES]]
+// CHECK: %[[DROWS:.*]] = moe.grouped_gemm_dgrad %[[DG]], %[[GATE_UP]], %[[SIZES]]
 // CHECK: moe.permute_grad %[[DROWS]], %[[ROW]]
 // CHECK: moe.router_grad %[[DWEIGHTS]], %[[DSTATISTICS]], %[[LOGITS]], %[[EXPERTS]], %[[MB]] top_k 2 score "softmax" renormalize true
 // Gradients by parameters are float32.

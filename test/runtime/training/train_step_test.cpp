@@ -220,6 +220,21 @@ TEST_P(TrainStep, GivesTheBitsOfTwoProgramsOnManyRanks) {
 
 INSTANTIATE_TEST_SUITE_P(Precisions, TrainStep, ::testing::Values("f32", "bf16", "bf16_f32_state"));
 
+// What is computed again is the same, and what is not kept takes no memory.
+TEST(TrainStep, GivesTheSameBitsWithLessMemory) {
+  for (const char *mesh : {"", " --mesh fsdp=2,ep=2"}) {
+    const std::string flags = std::string("--precision bf16") + mesh;
+    const Plan kept = planFor(kMixtral, flags, "fused");
+    const Plan again = planFor(kMixtral, flags + " --recompute cheap", "fused");
+    EXPECT_LT(again.peakBytes, kept.peakBytes);
+    const std::vector<Outcome> one = train(kept, true), two = train(again, true);
+    for (size_t rank = 0; rank < one.size(); ++rank) {
+      EXPECT_EQ(two[rank].norms, one[rank].norms);
+      EXPECT_TRUE(two[rank].states == one[rank].states);
+    }
+  }
+}
+
 // A weight that is no number spoils every gradient: all states stay as they are.
 TEST(TrainStep, ChangesNothingByAGradientThatIsNotFinite) {
   auto session = Session::create(planFor(kMixtral, "--precision f32", "fused"), {.threads = 1});

@@ -1,0 +1,3 @@
+#include "dialects/interfaces/RecomputableOpInterface.h"
+
+#include "dialects/interfaces/RecomputableOpInterface.cpp.inc"
