@@ -85,10 +85,13 @@ struct MemoryUse {
   uint64_t staging = 0;   // for copies from and to the host
   uint64_t libraries = 0; // what libraries took, and the code of kernels
   uint64_t graphs = 0;
+  uint64_t communication = 0; // what groups of ranks took; the device does not know of it
   uint64_t context = 0; // what was in use when the device was created; other programs' use too
   uint64_t counted = 0; // what the driver says is in use now
 
-  uint64_t listed() const { return allocated + staging + libraries + graphs + context; }
+  uint64_t listed() const {
+    return allocated + staging + libraries + graphs + communication + context;
+  }
 };
 
 class Device {

@@ -1,6 +1,7 @@
 #include "runtime/training/Train.h"
 
 #include "runtime/checkpoint/TrainingCheckpoint.h"
+#include "runtime/comm/DeviceGroup.h"
 #include "runtime/core/File.h"
 #include "runtime/training/Metrics.h"
 #include "runtime/training/ModelFlops.h"
@@ -229,15 +230,18 @@ Status Trainer::openMetrics() {
 
 /// Once steps have been run in all ways that there are.
 Status Trainer::reportMemory() {
-  SY_ASSIGN_OR_RETURN(const std::optional<MemoryUse> use, session_.executor().device().memoryUse());
+  SY_ASSIGN_OR_RETURN(std::optional<MemoryUse> use, session_.executor().device().memoryUse());
   if (!use)
     return {};
+  if (const Communicator *ranks = session_.agreement().communicator(); ranks && ranks->devices())
+    use->communication = ranks->devices()->memoryBytes();
   progress_.clear();
   auto mib = [](uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
   log_.info("GPU memory: plan {:.1f} MiB, staging {:.1f}, libraries and kernels {:.1f}, graphs "
-            "{:.1f}, context {:.1f}: {:.1f} MiB; the driver counts {:.1f} MiB ({:+.2f}%)",
+            "{:.1f}, collectives {:.1f}, context {:.1f}: {:.1f} MiB; the driver counts {:.1f} MiB "
+            "({:+.2f}%)",
             mib(use->allocated), mib(use->staging), mib(use->libraries), mib(use->graphs),
-            mib(use->context), mib(use->listed()), mib(use->counted),
+            mib(use->communication), mib(use->context), mib(use->listed()), mib(use->counted),
             100 * (mib(use->counted) / mib(use->listed()) - 1));
   return {};
 }

@@ -214,7 +214,9 @@ void raiseDescriptorLimit() {
 
 Result<std::unique_ptr<Communicator>> createTcpCommunicator(const RankPlace &place,
                                                             const CommunicatorOptions &options) {
-  SY_RETURN_IF_ERROR(checkOptions(options, place.size));
+  CommunicatorOptions withoutFolder = options;
+  withoutFolder.failureFolder.clear();
+  SY_RETURN_IF_ERROR(checkOptions(withoutFolder, place.size));
   if (!place.meeting)
     return Status::usage(fmt::format(
         "{} does not say where the ranks meet; set MASTER_ADDR (the host of rank 0) and "
@@ -226,6 +228,8 @@ Result<std::unique_ptr<Communicator>> createTcpCommunicator(const RankPlace &pla
   SY_ASSIGN_OR_RETURN(comm::Rendezvous rendezvous,
                       comm::Rendezvous::meet(place.rank, place.size, *place.meeting,
                                              std::max(options.timeout, comm::kLeastMeetingTime)));
+  // The folder is made only now: rank 0 may have found before that it must not be.
+  SY_RETURN_IF_ERROR(checkOptions(options, place.size));
   auto communicator = std::make_unique<comm::TcpCommunicator>(options, place.rank, place.size);
   SY_RETURN_IF_ERROR(communicator->start(std::move(rendezvous)));
   return std::unique_ptr<Communicator>(std::move(communicator));

@@ -26,7 +26,8 @@ constexpr int64_t kCounts[] = {0, 1, 2, 3, 5, 17, 1000, 5003, 300'000};
     EXPECT_TRUE(expectedDone.ok()) << expectedDone.message();                                      \
   } while (false)
 
-/// Values in the GPU's memory.
+/// Values in the GPU's memory. Streams that block nobody do not wait for copies and fills without a
+/// stream, which may still be on their way when the call returns: so these are waited for.
 class Buffer {
 public:
   Buffer(DType dtype, int64_t count) : dtype_(dtype), count_(count) {
@@ -48,6 +49,7 @@ public:
         reinterpret_cast<BFloat16 *>(bits.data())[i] = kernels::cpu::fromFloat<BFloat16>(values[i]);
     }
     EXPECT_EQ(cudaMemcpy(data_, bits.data(), bits.size(), cudaMemcpyHostToDevice), cudaSuccess);
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   }
   std::vector<float> get() const {
     std::vector<std::byte> bits(bytes());
@@ -154,7 +156,7 @@ void DeviceConformance::checkTransfers(Group &group) {
         if (inPlace) {
           from = all.at(group.rank() * count);
           ASSERT_CUDA(cudaMemcpy(from, mine.at(0), mine.bytes(), cudaMemcpyDeviceToDevice));
-          ASSERT_CUDA(cudaDeviceSynchronize()); // streams of ours do not wait for such copies
+          ASSERT_CUDA(cudaDeviceSynchronize());
         }
         Transfer gather{dtype, from, all.at(0), count};
         EXPECT_DONE(device.allGather({&gather, 1}, stream_));
