@@ -2,9 +2,13 @@
 // Tiles<Depth>::kOwn query rows of one head; rows of several segments may share a block, each sees
 // its own keys.
 //
+// bfloat16 has kernels of its own: AttentionHopper.cu, then AttentionMma.cu. What is left to this
+// one is float32, and bfloat16 with a head_dim that these don't take.
+//
 // Seen on an H200 (segments of 4,096, head_dim 128, median of 20): 20 to 22 TFLOP/s of what the
-// causal mask leaves, in float32 and, since it computes in float32 all the same, in bfloat16.
+// causal mask leaves.
 #include "kernels/cuda/AttentionHopper.h"
+#include "kernels/cuda/AttentionMma.h"
 #include "kernels/cuda/AttentionTiles.cuh"
 #include "kernels/cuda/KernelList.h"
 
@@ -113,6 +117,8 @@ Fault prepareAttention(const Launch &launch) {
   AttentionShape shape = attentionShape(launch, qkv, launch.operands[1]);
   if (takenByHopper(shape, qkv.dtype))
     return prepareAttentionHopper(shape);
+  if (takenByMma(shape, qkv.dtype))
+    return prepareAttentionMma(shape);
   return withDepth(launch.attributes[2].integer, [&](auto depth) {
     constexpr int kDepth = decltype(depth)::value;
     Fault fault;
@@ -133,6 +139,8 @@ Fault runAttention(const Launch &launch) {
     return std::nullopt;
   if (takenByHopper(shape, qkv.dtype))
     return runAttentionHopper(launch, shape);
+  if (takenByMma(shape, qkv.dtype))
+    return runAttentionMma(launch, shape);
   return withDepth(shape.headDim, [&](auto depth) {
     constexpr int kDepth = decltype(depth)::value;
     dim3 grid(static_cast<unsigned>(ceilDivide(shape.tokens, Tiles<kDepth>::kOwn)),

@@ -7,12 +7,20 @@
 // would need five: nothing is summed in an order that depends on timing, no dq in float32 is kept,
 // and the key heads' sums over their group stay in registers.
 //
-// Seen on an H200 (head_dim 128, 32 query and 8 key heads, median of 15, counted as five products
-// of what the mask leaves): 4 segments of 4,096 462 TFLOP/s, with a window of 1,024 387; 16
-// segments of 256 132; 64 segments of 217 on average 132. In the same hour cuDNN 9.14 with
-// packed segments, not deterministic: 451, 342, 88, 91; its deterministic algorithm (which keeps
-// the gradients of all scores in memory, segments x heads x longest x longest x 2 bytes: 4.3 GB,
-// and 65 GiB where only T bounds a segment) 414, 176, 100, 103; torch's best 467 for the first.
+// Seen on an H200 (head_dim 128, median of 15, counted as five products of what the mask leaves;
+// Mixtral's 32 query and 8 key heads, OLMoE's 16 and 16), beside cuDNN 9.14 as AttentionHopper.cu
+// says and torch 2.11's scaled_dot_product_attention, the better one of its backends:
+//
+//                               Mixtral: ours    cuDNN   torch  OLMoE: ours   cuDNN   torch
+//     4 segments of 4,096     482 TFLOP/s 2.85 ms  451    467    448   1.53    454    435
+//       with a window of 1,024           387 1.55  342           351   0.86    340
+//     16 segments of 256                 132 0.16   88     70     97   0.11     90     52
+//     64 segments of 217                 132 0.55   91            104   0.35    97
+//
+// torch's and cuDNN's figures are of their usual backward, whose sums' order depends on timing.
+// cuDNN 9.14's deterministic one keeps the gradients of all scores in memory (segments * heads *
+// longest * longest * 2 bytes: 4.3 GB for the first row, and 65 GiB where only T bounds a segment,
+// as here); it reaches 414, 176, 100 and 103 on Mixtral's.
 #include "kernels/cuda/AttentionHopper.h"
 
 #include "kernels/cuda/AttentionHopper.cuh"
@@ -203,7 +211,7 @@ __global__ __launch_bounds__(kHopperThreads,
 #ifdef SWITCHYARD_HOPPER
   using L = QueryLayout<Depth>;
   extern __shared__ uint8_t memory[];
-  __shared__ uint64_t barrierWords[1 + 2 * L::kStages];
+  __shared__ uint64_t barrierWords[Barriers<L::kStages>::kWords];
   const AttentionShape &shape = gradient.shape;
   L layout{{alignedBase(memory)}};
   Barriers<L::kStages> barriers{hopper::sharedAddress(barrierWords)};
@@ -315,7 +323,7 @@ __global__ __launch_bounds__(kHopperThreads,
 #ifdef SWITCHYARD_HOPPER
   using L = KeyLayout<Depth>;
   extern __shared__ uint8_t memory[];
-  __shared__ uint64_t barrierWords[1 + 2 * L::kStages];
+  __shared__ uint64_t barrierWords[Barriers<L::kStages>::kWords];
   const AttentionShape &shape = gradient.shape;
   L layout{alignedBase(memory)};
   Barriers<L::kStages> barriers{hopper::sharedAddress(barrierWords)};

@@ -7,6 +7,7 @@
 // on segments, which the host does not know.
 #pragma once
 
+#include "kernels/cuda/AttentionFragments.cuh"
 #include "kernels/cuda/Hopper.cuh"
 #include "kernels/cuda/Values.cuh"
 #include "kernels/signatures/AttentionLaunch.h"
@@ -79,8 +80,6 @@ __device__ void multiplyRegisters(float (&c)[Sums], const uint32_t *a, uint64_t 
 #undef SWITCHYARD_OUT_32
 #undef SWITCHYARD_OUT_8
 
-inline constexpr float kLog2E = 1.44269504088896340736f;
-
 /// A tensor [rows, columns] as the copy engine sees it: pieces of 64 columns, of which a head has
 /// head_dim / 64; a box is `boxRows` rows of a head.
 Fault makeTileMap(CUtensorMap &map, const void *data, int64_t rows, int64_t columns,
@@ -114,36 +113,6 @@ __device__ void addProduct(float (&sums)[Sums], const uint32_t (&weights)[Rows /
     multiplyRegisters(sums, weights + 4 * step, hopper::describe(other + step * 2048, Rows * 128));
 }
 
-/// A product's sums as the registers of the next one's first operand.
-template <int Sums>
-__device__ void packWeights(const float (&from)[Sums], uint32_t (&to)[Sums / 2]) {
-#pragma unroll
-  for (int i = 0; i < Sums / 2; ++i) {
-    __nv_bfloat162 pair = __floats2bfloat162_rn(from[2 * i], from[2 * i + 1]);
-    to[i] = *reinterpret_cast<uint32_t *>(&pair);
-  }
-}
-
-__device__ inline float exp2Fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-/// The row of its warpgroup's 64 whose sums a thread has; the other one is 8 below.
-__device__ inline int rowOfThread() {
-  return static_cast<int>(threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4);
-}
-/// The first of the thread's two columns in each group of 8.
-__device__ inline int columnOfThread() {
-  return static_cast<int>(threadIdx.x % 4 * 2);
-}
-
-/// What rows see: [begin, end).
-struct Seen {
-  int begin, end;
-};
-
 /// The ranges of a set of rows together: their union, and the range that all of them see.
 struct Cover {
   int begin, end;       // the smallest begin, the largest end, of rows that see anything
@@ -158,20 +127,25 @@ __device__ inline Cover join(const Cover &a, const Cover &b) {
           min(a.allEnd, b.allEnd)};
 }
 
+/// The cover of a warp's rows, in all of its lanes.
+__device__ inline Cover coverOfWarp(Seen own) {
+  bool any = own.begin < own.end;
+  Cover cover{any ? own.begin : INT_MAX, any ? own.end : 0, own.begin, own.end};
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2)
+    cover = join(cover, {__shfl_xor_sync(0xffffffffu, cover.begin, offset),
+                         __shfl_xor_sync(0xffffffffu, cover.end, offset),
+                         __shfl_xor_sync(0xffffffffu, cover.allBegin, offset),
+                         __shfl_xor_sync(0xffffffffu, cover.allEnd, offset)});
+  return cover;
+}
+
 /// The covers of the block's two warpgroups' rows. `seen` [kBlockRows] is what each row sees. All
 /// threads call it; it synchronizes the block.
 __device__ inline void coverGroups(const Seen *seen, Cover (&groups)[2]) {
   __shared__ Cover warps[4];
   if (threadIdx.x < kBlockRows) {
-    Seen own = seen[threadIdx.x];
-    bool any = own.begin < own.end;
-    Cover cover{any ? own.begin : INT_MAX, any ? own.end : 0, own.begin, own.end};
-#pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2)
-      cover = join(cover, {__shfl_xor_sync(0xffffffffu, cover.begin, offset),
-                           __shfl_xor_sync(0xffffffffu, cover.end, offset),
-                           __shfl_xor_sync(0xffffffffu, cover.allBegin, offset),
-                           __shfl_xor_sync(0xffffffffu, cover.allEnd, offset)});
+    Cover cover = coverOfWarp(seen[threadIdx.x]);
     if (threadIdx.x % 32 == 0)
       warps[threadIdx.x / 32] = cover;
   }
@@ -179,6 +153,37 @@ __device__ inline void coverGroups(const Seen *seen, Cover (&groups)[2]) {
   groups[0] = join(warps[0], warps[1]);
   groups[1] = join(warps[2], warps[3]);
 }
+
+/// What each row sees, [rows], and the covers of each kGroupRows of them.
+struct Ranges {
+  Seen *rows = nullptr;
+  Cover *groups = nullptr;
+};
+
+/// A block's next tile of its own rows, in shared memory: which, -1 after the last, and what its
+/// two groups of rows see.
+struct Work {
+  int item;
+  Cover groups[2];
+};
+
+/// The tiles of all heads, `heads` for each tile of rows, the last rows first: they see the most
+/// keys. Blocks take them in order, the first by their index and then from a counter. Every tile's
+/// result is its own, whichever block takes it.
+struct Schedule {
+  int items = 0;
+  int heads = 0;
+  unsigned *taken = nullptr;
+
+  __device__ int head(int item) const { return item % heads; }
+  __device__ int tile(int item) const { return (items - 1 - item) / heads; }
+  __device__ Work work(int item, const Cover *groups) const {
+    if (item >= items)
+      return {-1, {}};
+    return {item, {groups[2 * tile(item)], groups[2 * tile(item) + 1]}};
+  }
+  __device__ int next() const { return static_cast<int>(gridDim.x + atomicAdd(taken, 1u)); }
+};
 
 /// The shared memory of a block: OwnTiles tiles of its own rows, and a ring of Stages stages of two
 /// tiles of OtherRows rows.
@@ -202,18 +207,23 @@ __device__ inline uint32_t alignedBase(const uint8_t *memory) {
   return (hopper::sharedAddress(memory) + 1023) / 1024 * 1024;
 }
 
-/// The barriers of a block: its own tiles came; stage s came; stage s was used.
+/// The barriers of a block: its own tiles came, and were used if others follow; stage s came, was
+/// used. What uses them are the warps that compute.
 template <int Stages>
 struct Barriers {
+  static constexpr int kWords = 2 + 2 * Stages;
+  static constexpr unsigned kWarps = 8;
   uint32_t base;
   __device__ uint32_t own() const { return base; }
-  __device__ uint32_t full(int stage) const { return base + 8 + 8 * stage; }
-  __device__ uint32_t empty(int stage) const { return base + 8 + 8 * (Stages + stage); }
+  __device__ uint32_t ownUsed() const { return base + 8; }
+  __device__ uint32_t full(int stage) const { return base + 16 + 8 * stage; }
+  __device__ uint32_t empty(int stage) const { return base + 16 + 8 * (Stages + stage); }
   __device__ void create() const {
     hopper::initBarrier(own(), 1);
+    hopper::initBarrier(ownUsed(), kWarps);
     for (int stage = 0; stage < Stages; ++stage) {
       hopper::initBarrier(full(stage), 1);
-      hopper::initBarrier(empty(stage), 8); // the warps that compute
+      hopper::initBarrier(empty(stage), kWarps);
     }
     hopper::fenceBarrierInit();
   }
@@ -256,49 +266,7 @@ __device__ inline float2 loadShared(uint32_t address) {
 
 /// A box of 64 elements x the map's rows x the head's pieces.
 __device__ inline hopper::Box boxAt(int64_t row, int64_t column) {
-  return {0, static_cast<int>(row), static_cast<int>(column / 64)};
-}
-
-/// Stores a warpgroup's sums, times each row's factor, as rows of x [rows, stride], 16 bytes a
-/// thread: the four threads of a row exchange their columns.
-template <int Sums>
-__device__ void storeRows(const float (&sums)[Sums], const float (&factors)[2], BFloat16 *x,
-                          int64_t stride, int rows) {
-  int lane = static_cast<int>(threadIdx.x % 4);
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    int row = rowOfThread() + 8 * half;
-    float factor = factors[half];
-#pragma unroll
-    for (int block = 0; block < Sums / 16; ++block) { // 32 columns: 8 for each thread
-      uint32_t pairs[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        int at = 4 * (4 * block + i) + 2 * half;
-        __nv_bfloat162 pair = __floats2bfloat162_rn(factor * sums[at], factor * sums[at + 1]);
-        pairs[i] = *reinterpret_cast<uint32_t *>(&pair);
-      }
-      uint4 own;
-      uint32_t got[4];
-      // In round r a thread sends what the thread `lane ^ r` stores and gets its own from there.
-#pragma unroll
-      for (int round = 0; round < 4; ++round) {
-        int other = lane ^ round;
-        uint32_t mine = other == 0   ? pairs[0]
-                        : other == 1 ? pairs[1]
-                        : other == 2 ? pairs[2]
-                                     : pairs[3];
-        uint32_t theirs = __shfl_xor_sync(0xffffffffu, mine, round);
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-          if (i == other)
-            got[i] = theirs;
-      }
-      own = {got[0], got[1], got[2], got[3]};
-      if (row < rows)
-        *reinterpret_cast<uint4 *>(x + row * stride + 32 * block + 8 * lane) = own;
-    }
-  }
+  return {0, static_cast<int>(row), static_cast<int>(column) / 64};
 }
 
 } // namespace switchyard::kernels::cuda

@@ -15,9 +15,10 @@ constexpr int64_t attentionRows(int64_t tokens) {
   return (tokens + 127) / 128 * 128 + 128;
 }
 
-/// On a GPU the range of rows that each row sees.
+/// On a GPU the range of rows that each query sees, those of each 64 queries together, a counter.
 constexpr int64_t attentionWorkspace(const Dims &dims, Target target) {
-  return target.kind == Target::Kind::Cuda ? attentionRows(dims["T"]) * 8 : 0;
+  int64_t rows = attentionRows(dims["T"]);
+  return target.kind == Target::Kind::Cuda ? rows * 8 + rows / 64 * 16 + 4 : 0;
 }
 
 /// The row sums of dy * y, [T, num_heads]; on a GPU also the rows' logsumexp by heads, and the

@@ -186,6 +186,10 @@ std::vector<Case> shapes() {
     cases.push_back({dtype, 400, 4, 1, 128, 0, {0, 129, 130, 385}});
     cases.push_back({dtype, 300, 2, 1, 128, 70, {0, 0, 0, 5, 270}});
     cases.push_back({dtype, 131, 2, 2, 128, 1, {0, 131}});
+    cases.push_back({dtype, 300, 4, 2, 80, 0, {0, 0, 17, 17, 150, 290, 290}});
+    cases.push_back({dtype, 261, 2, 2, 120, 100, {0, 3, 259}});
+    cases.push_back({dtype, 333, 8, 2, 32, 0, {0, 40, 333}});
+    cases.push_back({dtype, 5, 2, 2, 80, 0, {}});
     cases.push_back({dtype, 5, 2, 2, 128, 0, {}});
     cases.push_back({dtype, 70, 1, 1, 130, 0, {0, 33, 70}});
     cases.push_back({dtype, 40, 2, 2, 256, 0, {0, 40}});
