@@ -51,6 +51,9 @@ public:
       std::filesystem::remove_all(folder_);
   }
 
+  /// The one that was started.
+  pid_t process() const { return process_; }
+
   /// The process of `rank`, once it works.
   pid_t pidOf(int rank) { return std::stoi("0" + waitForFile("pid-" + std::to_string(rank))); }
 
@@ -237,6 +240,42 @@ TEST_P(ProcessFailure, RankThatFailsSaysWhy) {
     EXPECT_THAT(job.exitCodeOf(rank), testing::AnyOf("", "5\n"));
   }
   EXPECT_THAT(job.log(), HasSubstr("error: rank 3 failed (the disk is full)"));
+}
+
+/// Ranks that the worker itself started.
+class SpawnedRanks : public testing::Test {
+protected:
+  SpawnedRanks() : job_(worker() + " tcp 600000 {folder}") {
+    for (int rank = 0; rank < kRanks; ++rank)
+      processes_.push_back(job_.pidOf(rank));
+  }
+  void expectNoneIsLeft() {
+    for (pid_t process : processes_)
+      EXPECT_TRUE(isGone(process));
+  }
+
+  Job job_;
+  std::vector<pid_t> processes_;
+};
+
+TEST_F(SpawnedRanks, EndWithTheProcessThatStartedThem) {
+  kill(job_.process(), SIGKILL);
+  EXPECT_EQ(job_.waitFor(milliseconds(5000)), 128 + SIGKILL);
+  expectNoneIsLeft();
+}
+
+TEST_F(SpawnedRanks, GetItsSignalsAndItEndsAsTheyDo) {
+  kill(job_.process(), SIGINT);
+  EXPECT_EQ(job_.waitFor(milliseconds(5000)), 128 + SIGINT) << job_.log();
+  expectNoneIsLeft();
+}
+
+// The others say so, too; the code is 5.
+TEST_F(SpawnedRanks, ThatWereEndedAreNamed) {
+  kill(processes_[2], SIGKILL);
+  EXPECT_EQ(job_.waitFor(milliseconds(5000)), 5);
+  EXPECT_THAT(job_.log(), HasSubstr("rank 2 was ended by SIGKILL"));
+  expectNoneIsLeft();
 }
 
 TEST(LocalFailure, RankThatDoesNotComeIsStalled) {
