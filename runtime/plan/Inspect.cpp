@@ -1,5 +1,6 @@
 #include "runtime/plan/Inspect.h"
 
+#include "runtime/plan/InspectMemory.h"
 #include "runtime/plan/InspectRanks.h"
 #include "runtime/plan/Layout.h"
 #include "runtime/plan/TextTable.h"
@@ -195,6 +196,8 @@ std::string inspect(const Plan &plan) {
   std::string text = headText(plan) + "\n" + symbolText(plan) + "\n" + memoryText(plan);
   for (const Program &program : plan.programs)
     text += "\n" + programText(plan, program);
+  if (std::string peak = memoryPeakText(plan); !peak.empty())
+    text += "\n" + peak;
   if (plan.mesh.numRanks() > 1)
     text += "\n" + communicationText(plan) + "\n" + workText(plan);
   return text + "\n" + parameterText(plan);

@@ -1,4 +1,5 @@
 #include "runtime/plan/Inspect.h"
+#include "runtime/plan/InspectMemory.h"
 #include "runtime/plan/TextTable.h"
 
 #include "test/runtime/plan/TinyPlan.h"
@@ -50,6 +51,35 @@ TEST(Inspect, PrintsEachPart) {
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);)
     EXPECT_LE(line.size(), 100u) << line;
+}
+
+// A buffer and what takes it over in place are one; what a repeat names is needed for all of it.
+TEST(Inspect, ListsWhatIsNeededWhereMostIs) {
+  Plan plan = test::newPlan();
+  EXPECT_EQ(memoryPeakText(plan), "");
+  test::ProgramBuilder builder(plan, "evaluate");
+  uint32_t x = builder.input("x", DType::F32, {test::fixed(256)});
+  uint32_t y = builder.output("y", DType::F32, {test::fixed(256)});
+  uint32_t a = builder.transient(DType::F32, {test::fixed(256)});
+  uint32_t b = builder.sharing(a, DType::F32, {test::fixed(256)});
+  uint32_t c = builder.transient(DType::F32, {test::fixed(512)});
+  uint32_t d = builder.transient(DType::F32, {test::fixed(2048)});
+  uint32_t counts = builder.transient(DType::I32, {test::fixed(2), test::fixed(4)});
+  uint32_t round = builder.transient(DType::I32, {});
+  builder.copy(x, a);
+  builder.launch("add", {a, x, b});
+  builder.copy(x, d);
+  builder.add(RepeatInstruction{round, counts, Axis::Ep, 1});
+  builder.launch("add", {b, d, c});
+  builder.copy(b, y);
+  plan.programs.push_back(builder.program());
+  EXPECT_EQ(memoryPeakText(plan),
+            "Most transient memory: 11.0 KiB in evaluate, at instruction 3 (repeat)\n"
+            "  8.00 KiB  f32[2048]  from 2 (copy)    to 4 (add)\n"
+            "  2.00 KiB  f32[512]   from 3 (repeat)  to 4 (add)\n"
+            "  1.00 KiB  f32[256]   from 0 (copy)    to 5 (copy)\n"
+            "      32 B  i32[2, 4]  from 3 (repeat)  to 4 (add)\n"
+            "       4 B  i32[]      from 3 (repeat)  to 4 (add)\n");
 }
 
 TEST(Inspect, SumsUpInOneLine) {
