@@ -1,5 +1,7 @@
-// moe-plan: looks into a plan file. `inspect` prints it, `verify` says whether it may be executed.
+// moe-plan: looks into a plan file. `inspect` prints it, `verify` says whether it may be executed,
+// `diff` what two of them do differently.
 
+#include "runtime/plan/Diff.h"
 #include "runtime/plan/Inspect.h"
 #include "runtime/plan/PlanFile.h"
 #include "runtime/plan/Verify.h"
@@ -30,8 +32,20 @@ int main(int argc, char **argv) {
     command->add_option("FILE", path, "The plan")->required();
   std::optional<int64_t> rank;
   inspectCommand->add_option("--rank", rank, "Print what this rank reads of the model's tensors");
+  CLI::App *diffCommand = app.add_subcommand(
+      "diff", "Print what differs between two plans; the exit code is 0 if they are the same, 1 if "
+              "not");
+  std::string second;
+  diffCommand->add_option("A", path, "A plan")->required();
+  diffCommand->add_option("B", second, "Another")->required();
   return runCommand("moe-plan", app, argc, argv, [&]() -> Status {
     SY_ASSIGN_OR_RETURN(Plan plan, loadVerified(path));
+    if (diffCommand->parsed()) {
+      SY_ASSIGN_OR_RETURN(Plan other, loadVerified(second));
+      std::string text = diff(plan, other);
+      std::cout << (text.empty() ? "The plans are the same.\n" : text);
+      return text.empty() ? Status() : Status::failed(""); // exit code 1, and no more to say
+    }
     if (inspectCommand->parsed() && rank) {
       SY_ASSIGN_OR_RETURN(std::string text, inspectRank(plan, *rank));
       std::cout << text;

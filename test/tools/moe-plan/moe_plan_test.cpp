@@ -1,4 +1,5 @@
 // Runs moe-plan as a user does: exit codes and texts.
+#include "runtime/plan/Diff.h"
 #include "runtime/plan/Inspect.h"
 #include "runtime/plan/PlanFile.h"
 #include "test/runtime/plan/RanksPlan.h"
@@ -16,7 +17,6 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
-using testing::Not;
 
 struct Outcome {
   int exitCode = -1;
@@ -78,6 +78,22 @@ TEST_F(MoePlan, VerifySaysInOneLineThatAPlanIsValid) {
               testing::EndsWith("tiny.plan: valid: " + summary(test::tinyPlan()) + "\n"));
 }
 
+TEST_F(MoePlan, DiffSaysByItsExitCodeWhetherPlansAreTheSame) {
+  Plan plan = test::tinyPlan(), other = plan;
+  other.training.packing = true;
+  std::string a = written(plan, "a.plan"), b = written(other, "b.plan");
+  Outcome outcome = runTool("diff " + a + " " + a);
+  EXPECT_EQ(outcome.exitCode, 0);
+  EXPECT_EQ(outcome.text, "The plans are the same.\n");
+  outcome = runTool("diff " + a + " " + b);
+  EXPECT_EQ(outcome.exitCode, 1);
+  EXPECT_EQ(outcome.text, diff(plan, other));
+  EXPECT_EQ(outcome.text, "Settings\n  packing  no  yes\n");
+  outcome = runTool("diff " + a + " '" + folder_ + "/missing.plan'");
+  EXPECT_EQ(outcome.exitCode, 3);
+  EXPECT_THAT(outcome.text, HasSubstr("missing.plan: cannot be read"));
+}
+
 TEST_F(MoePlan, RefusesAPlanThatIsNotSafe) {
   Plan plan = test::tinyPlan();
   plan.programs[0].buffers[0].offset = 4;
@@ -103,7 +119,7 @@ TEST_F(MoePlan, RefusesFilesThatAreNoPlans) {
 }
 
 TEST_F(MoePlan, ExplainsWrongUse) {
-  for (const char *arguments : {"", "inspect", "diff a b", "inspect a b", "inspect --fast a"}) {
+  for (const char *arguments : {"", "inspect", "diff a", "inspect a b", "inspect --fast a"}) {
     Outcome outcome = runTool(arguments);
     EXPECT_EQ(outcome.exitCode, 2) << arguments;
     EXPECT_THAT(outcome.text,
@@ -112,7 +128,7 @@ TEST_F(MoePlan, ExplainsWrongUse) {
   }
   Outcome help = runTool("--help");
   EXPECT_EQ(help.exitCode, 0);
-  EXPECT_THAT(help.text, AllOf(HasSubstr("inspect"), HasSubstr("verify"), Not(HasSubstr("diff"))));
+  EXPECT_THAT(help.text, AllOf(HasSubstr("inspect"), HasSubstr("verify"), HasSubstr("diff")));
 }
 
 } // namespace
