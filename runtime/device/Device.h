@@ -82,6 +82,7 @@ public:
 /// Bytes of a device's memory, by what they are for.
 struct MemoryUse {
   uint64_t allocated = 0; // by allocate()
+  uint64_t rounding = 0;  // by which the driver gave more
   uint64_t staging = 0;   // for copies from and to the host
   uint64_t libraries = 0; // what libraries took, and the code of kernels
   uint64_t graphs = 0;
@@ -90,7 +91,7 @@ struct MemoryUse {
   uint64_t counted = 0; // what the driver says is in use now
 
   uint64_t listed() const {
-    return allocated + staging + libraries + graphs + communication + context;
+    return allocated + rounding + staging + libraries + graphs + communication + context;
   }
 };
 

@@ -237,12 +237,12 @@ Status Trainer::reportMemory() {
     use->communication = ranks->devices()->memoryBytes();
   progress_.clear();
   auto mib = [](uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
-  log_.info("GPU memory: plan {:.1f} MiB, staging {:.1f}, libraries and kernels {:.1f}, graphs "
-            "{:.1f}, collectives {:.1f}, context {:.1f}: {:.1f} MiB; the driver counts {:.1f} MiB "
-            "({:+.2f}%)",
-            mib(use->allocated), mib(use->staging), mib(use->libraries), mib(use->graphs),
-            mib(use->communication), mib(use->context), mib(use->listed()), mib(use->counted),
-            100 * (mib(use->counted) / mib(use->listed()) - 1));
+  log_.info("GPU memory: plan {:.1f} MiB, its rounding {:.1f}, staging {:.1f}, libraries and "
+            "kernels {:.1f}, graphs {:.1f}, collectives {:.1f}, context {:.1f}: {:.1f} MiB; the "
+            "driver counts {:.1f} MiB ({:+.2f}%)",
+            mib(use->allocated), mib(use->rounding), mib(use->staging), mib(use->libraries),
+            mib(use->graphs), mib(use->communication), mib(use->context), mib(use->listed()),
+            mib(use->counted), 100 * (mib(use->counted) / mib(use->listed()) - 1));
   return {};
 }
 

@@ -89,6 +89,7 @@ public:
     if (bytes == 0)
       return DeviceMemory();
     void *data = nullptr;
+    SY_ASSIGN_OR_RETURN(const uint64_t usedBefore, usedBytes());
     cudaError_t error = cudaMalloc(&data, bytes);
     if (error == cudaErrorMemoryAllocation) {
       (void)cudaGetLastError(); // it is told here, and is no later launch's
@@ -96,7 +97,9 @@ public:
                                 " bytes of GPU memory: " + cudaGetErrorString(error));
     }
     SY_RETURN_IF_ERROR(statusOf(error, "cudaMalloc"));
+    SY_ASSIGN_OR_RETURN(const uint64_t usedAfter, usedBytes());
     use_.allocated += bytes;
+    use_.rounding += usedAfter > usedBefore + bytes ? usedAfter - usedBefore - bytes : 0;
     DeviceMemory memory(*this, data, bytes);
     SY_RETURN_IF_ERROR(fillZero(data, bytes, 0));
     return memory;
