@@ -1,7 +1,9 @@
 // moe-bench: times what moe-run executes. `step` times a plan's training steps, `layer`
-// one MoE layer by itself, `grouped-gemm` its products.
+// one MoE layer by itself, `grouped-gemm` its products. Without a command, --scenarios_config_path
+// runs a matrix of scenarios, each by a moe-run of its own.
 
 #include "tools/common/CommandLine.h"
+#include "tools/moe-bench/MatrixRunner.h"
 #include "tools/moe-bench/ShapeBenchmark.h"
 #include "tools/moe-bench/StepBenchmark.h"
 
@@ -60,11 +62,64 @@ void addShapeFlags(CLI::App &command, ShapeArguments &arguments) {
   command.add_option("--json", arguments.json, "File that a line of JSON a figure is appended to");
 }
 
+/// Spelled as fms-acceleration's benchmark.py spells them, so that its command lines work.
+void addMatrixFlags(CLI::App &app, MatrixOptions &options) {
+  app.add_option("--scenarios_config_path", options.scenarios, "File of scenarios to run");
+  app.add_option("--defaults_config_path", options.defaults,
+                 "File of arguments for all scenarios (default: defaults.yaml beside theirs)");
+  app.add_option("--configurations", options.configurations,
+                 "Folder of what framework_config names (default: ../configurations, from theirs)");
+  app.add_option("--results_output_path", options.results,
+                 "Folder for runs, table and report; runs that it has are not run again")
+      ->capture_default_str();
+  app.add_option("--training_data_path", options.trainingData,
+                 "Alpaca records (default: the scenario's training_data_path)");
+  app.add_option("--target", options.target, "What runs are on: cpu or cuda")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"cpu", "cuda"}));
+  app.add_option("--num_gpus_matrix", options.numGpus, "Numbers of GPUs, or ranks of the CPU")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--effective_batch_size_matrix", options.effectiveBatchSizes,
+                 "Records of a step, where a scenario leaves batch or accumulation open")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 30));
+  app.add_option("--packing_matrix", options.packing, "Where a scenario leaves packing open")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"True", "False", "true", "false"}));
+  app.add_option("--max_seq_len_matrix", options.maxSeqLengths,
+                 "Tokens of a sequence, where a scenario leaves max_seq_length open")
+      ->capture_default_str()
+      ->check(CLI::Range(2, 1 << 30));
+  app.add_option("--run_only_scenarios", options.only,
+                 "Names of scenarios (default: all that are not slow)");
+  app.add_option("--reference_benchmark_filepath", options.reference,
+                 "An earlier benchmarks.csv to compare with");
+  app.add_option("--threshold_ratio", options.thresholdRatio,
+                 "Share by which a figure may differ from the reference's")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 100.0));
+  app.add_flag("--dry_run", options.dryRun, "Print the commands, run and write nothing");
+}
+
+/// The matrix' flags are the program's, so they could stand before a command too.
+Status checkAlone(const CLI::App &app, const std::string &scenarios) {
+  for (const CLI::Option *option : app.get_options())
+    if (option->count() > 0 && (!app.get_subcommands().empty() || scenarios.empty()))
+      return Status::usage(option->get_name() +
+                           (scenarios.empty()
+                                ? " is for a matrix of scenarios; add --scenarios_config_path FILE"
+                                : " runs a matrix of scenarios; leave the command out"));
+  return {};
+}
+
 } // namespace
 
 int main(int argc, char **argv) {
   CLI::App app("Times what moe-run executes, on random numbers: no checkpoint, no data.");
   app.require_subcommand(0, 1);
+  MatrixOptions matrixOptions;
+  addMatrixFlags(app, matrixOptions);
   CLI::App *stepCommand = app.add_subcommand("step", "Whole training steps of a plan");
   StepArguments stepArguments;
   addStepFlags(*stepCommand, stepArguments);
@@ -78,12 +133,17 @@ int main(int argc, char **argv) {
   addShapeFlags(*gemmCommand, gemmArguments);
 
   return runCommand("moe-bench", app, argc, argv, [&]() -> Status {
+    SY_RETURN_IF_ERROR(checkAlone(app, matrixOptions.scenarios));
+    if (!matrixOptions.scenarios.empty())
+      return runMatrix(matrixOptions);
     if (stepCommand->parsed())
       return runStepBenchmark(stepArguments);
     if (layerCommand->parsed())
       return runLayerBenchmark(layerArguments);
     if (gemmCommand->parsed())
       return runGroupedGemmBenchmark(gemmArguments);
-    return Status::usage("a command is missing: step, layer or grouped-gemm; see moe-bench --help");
+    return Status::usage(
+        "a command is missing: step, layer or grouped-gemm, or --scenarios_config_path; see "
+        "moe-bench --help");
   });
 }
