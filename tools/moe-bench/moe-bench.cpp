@@ -116,7 +116,9 @@ Status checkAlone(const CLI::App &app, const std::string &scenarios) {
 } // namespace
 
 int main(int argc, char **argv) {
-  CLI::App app("Times what moe-run executes, on random numbers: no checkpoint, no data.");
+  CLI::App app(
+      "Times what moe-run executes: a command on random numbers, without checkpoint or data; "
+      "--scenarios_config_path a matrix of training runs, each by a moe-run of its own.");
   app.require_subcommand(0, 1);
   MatrixOptions matrixOptions;
   addMatrixFlags(app, matrixOptions);
