@@ -16,12 +16,13 @@ namespace switchyard::compiler {
 
 /// Rows that the program `logits` yields.
 static constexpr int64_t kLogitsRows = 64;
-/// The cross entropy holds the float32 logits of so many bytes at a time.
-static constexpr int64_t kLogitsChunkBytes = int64_t{32} << 20;
+/// The cross entropy holds the float32 logits of so many bytes at a time, at most: a GPU's products
+/// want thousands of rows.
+static constexpr int64_t kLogitsChunkBytes = int64_t{640} << 20;
 
 /// Rows per chunk: a power of two.
 static int64_t crossEntropyChunk(int64_t vocabSize) {
-  int64_t rows = 1024;
+  int64_t rows = 16384;
   while (rows > 32 && rows * vocabSize * 4 > kLogitsChunkBytes)
     rows /= 2;
   return rows;

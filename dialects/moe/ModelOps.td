@@ -188,7 +188,7 @@ def MoE_LinearCrossEntropyOp : MoE_DifferentiableOp<"linear_cross_entropy",
         loss = sum_t loss_weights[t] * (logsumexp_v logits[t, v] - logits[t, labels[t]])
 
     A token whose label is negative has no part in it. The logits are held for `chunk_rows` tokens
-    at a time, never for all.
+    at a time, or fewer, never for all.
 
     Canonicalization: where a `moe.linear_cross_entropy_grad` of the same operands stands in the
     block, its loss takes the place of this op's, so that a training step computes the logits once.

@@ -1,8 +1,8 @@
 // Cross entropy of logits that are never all held, and its gradients.
 //
 // Rows without a label or weight are left out: of an instruction data set that is the prompts, half
-// of all rows. The others are gathered, chunk_rows at a time, and the vocabulary is cut into tiles
-// (crossEntropyColumns). Per chunk:
+// of all rows. The others are gathered, cpuCrossEntropyRows at a time, and the vocabulary is cut
+// into tiles (crossEntropyColumns). Per chunk:
 //   1. each tile: logits = x w^T; per row the tile's maximum m, e = exp(logit - m) and its sum;
 //   2. each row: logsumexp and loss from the tiles' maxima and sums, and each tile's factor
 //      exp(m - logsumexp) * weight, which turns e into the gradient with no second exponential;
@@ -81,7 +81,8 @@ struct Sizes {
 
   explicit Sizes(const Launch &launch)
       : rows(launch.operands[0].dims[0]), d(launch.operands[0].dims[1]),
-        v(launch.operands[1].dims[0]), chunk(std::min(launch.attributes[0].integer, rows)),
+        v(launch.operands[1].dims[0]),
+        chunk(std::min(cpuCrossEntropyRows(launch.attributes[0].integer, v), rows)),
         columns(crossEntropyColumns(d, v)), tiles(blocksOf(v, columns)),
         dtype(launch.operands[0].dtype) {}
 

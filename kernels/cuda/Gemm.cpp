@@ -22,11 +22,12 @@ bool isEmpty(const GemmShape &shape) {
   return shape.m == 0 || shape.n == 0 || shape.k == 0;
 }
 
-/// A cuBLASLt matrix is column-major: a row-major [rows, columns] is its [columns, rows].
+/// A cuBLASLt matrix is column-major: a row-major [rows, columns] is its [columns, rows]. `stride`
+/// as GemmShape's.
 cublasStatus_t createLayout(cublasLtMatrixLayout_t &layout, DType dtype, int64_t rows,
-                            int64_t columns) {
+                            int64_t columns, int64_t stride = 0) {
   return cublasLtMatrixLayoutCreate(&layout, typeOf(dtype), static_cast<uint64_t>(columns),
-                                    static_cast<uint64_t>(rows), columns);
+                                    static_cast<uint64_t>(rows), stride > 0 ? stride : columns);
 }
 
 } // namespace
@@ -60,7 +61,7 @@ Fault GemmCache::describe(const GemmShape &shape, Product &product) {
                           shape.transposeB ? shape.k : shape.n);
   if (status == CUBLAS_STATUS_SUCCESS)
     status = createLayout(product.second, shape.dtype, shape.transposeA ? shape.k : shape.m,
-                          shape.transposeA ? shape.m : shape.k);
+                          shape.transposeA ? shape.m : shape.k, shape.strideA);
   if (status == CUBLAS_STATUS_SUCCESS)
     status = createLayout(product.result, shape.cType, shape.m, shape.n);
   return libraryFault(status, "describing", shape);

@@ -13,12 +13,14 @@
 namespace switchyard::kernels::cuda {
 
 /// C [m, n] = A [m, k] B [k, n], all row-major; A or B may be stored transposed. C is of dtype
-/// `cType`; with `accumulate` the product is added to it.
+/// `cType`; with `accumulate` the product is added to it. `strideA` elements lie between A's rows
+/// as they are stored; 0: they follow one another.
 struct GemmShape {
   int64_t m = 0, n = 0, k = 0;
   DType dtype = DType::F32;
   DType cType = DType::F32;
   bool transposeA = false, transposeB = false, accumulate = false;
+  int64_t strideA = 0;
   auto operator<=>(const GemmShape &) const = default;
 };
 

@@ -67,16 +67,17 @@ Fault runSumOfSquares(const Launch &launch);
 // Permute.cu
 Fault runPermute(const Launch &launch);
 Fault runPermuteGrad(const Launch &launch);
-Fault runSortByExpert(const Launch &launch);
 Fault runUnpermute(const Launch &launch);
 Fault runUnpermuteGrad(const Launch &launch);
 
 // QkNorm.cu
 Fault runQkNorm(const Launch &launch);
+Fault prepareQkNormGrad(const Launch &launch);
 Fault runQkNormGrad(const Launch &launch);
 
 // RmsNorm.cu
 Fault runRmsNorm(const Launch &launch);
+Fault prepareRmsNormGrad(const Launch &launch);
 Fault runRmsNormGrad(const Launch &launch);
 
 // Rotary.cu
@@ -85,6 +86,10 @@ Fault runRotary(const Launch &launch);
 // Router.cu
 Fault prepareRouter(const Launch &launch);
 Fault runRouter(const Launch &launch);
+Fault prepareRouterGrad(const Launch &launch);
 Fault runRouterGrad(const Launch &launch);
+
+// SortByExpert.cu
+Fault runSortByExpert(const Launch &launch);
 
 } // namespace switchyard::kernels::cuda

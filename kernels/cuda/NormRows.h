@@ -25,6 +25,9 @@ struct NormRows {
 /// y = cast(x / rms) * weight by parts; y may be x.
 void normRows(const Launch &launch, const NormRows &shape, const Tensor &x, const Tensor &y);
 
+/// Before the first normRowsGrad of rows of this dtype: what a graph's capture does not allow.
+Fault prepareNormRowsGrad(DType dtype);
+
 /// dx = the gradient by x, and each part's dweight; dx may be dy. The workspace holds
 /// [kCudaReductionBlocks, columns of all parts] float32.
 void normRowsGrad(const Launch &launch, const NormRows &shape, const Tensor &dy, const Tensor &x,

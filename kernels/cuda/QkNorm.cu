@@ -30,6 +30,10 @@ Fault runQkNorm(const Launch &launch) {
   return launchFault("qk_norm");
 }
 
+Fault prepareQkNormGrad(const Launch &launch) {
+  return prepareNormRowsGrad(launch.operands[1].dtype);
+}
+
 Fault runQkNormGrad(const Launch &launch) {
   const Tensor &dy = launch.operands[0], &qkv = launch.operands[1];
   NormRows shape = packedRows(launch, qkv);

@@ -52,7 +52,7 @@ __device__ inline float blockMax(float value) {
 
 namespace reduce {
 inline constexpr int kColumns = 32;
-inline constexpr int kGroups = 8;
+inline constexpr int kGroups = 32;
 
 /// A thread sums a column over a group of blocks; the groups are then added in order.
 static __global__ void sumPartialsKernel(const float *partials, int64_t blocks, int64_t stride,
@@ -62,7 +62,7 @@ static __global__ void sumPartialsKernel(const float *partials, int64_t blocks, 
   float sum = 0;
   if (column < count) {
     Range range = blockOf(blocks, kGroups, threadIdx.y);
-#pragma unroll 4
+#pragma unroll 8
     for (int64_t block = range.begin; block < range.end; ++block)
       sum += partials[block * stride + column];
   }

@@ -22,6 +22,10 @@ Fault runRmsNorm(const Launch &launch) {
   return launchFault("rms_norm");
 }
 
+Fault prepareRmsNormGrad(const Launch &launch) {
+  return prepareNormRowsGrad(launch.operands[1].dtype);
+}
+
 Fault runRmsNormGrad(const Launch &launch) {
   const Tensor &dy = launch.operands[0], &x = launch.operands[1];
   normRowsGrad(launch, wholeRows(launch, x, launch.operands[2], launch.operands[4].as<float>()), dy,

@@ -109,6 +109,22 @@ __device__ void routeToken(const Shape &shape, const A *logits, B *weights, int3
     }
 }
 
+/// A thread's sums for one expert over consecutive tokens of one micro-batch.
+struct Held {
+  int32_t microBatch = -1;
+  float count = 0, sum = 0;
+
+  /// Adds them to the statistics [M, 2, E] and starts anew with another micro-batch.
+  __device__ void flush(const Shape &shape, float *statistics, int64_t expert, int32_t next) {
+    if (microBatch >= 0) {
+      float *counts = statistics + microBatch * 2 * shape.experts + expert;
+      counts[0] += count;
+      counts[shape.experts] += sum;
+    }
+    *this = {next, 0, 0};
+  }
+};
+
 template <typename A, typename B>
 __global__ void routerKernel(Shape shape, const A *logits, const int32_t *microBatchIds, B *weights,
                              int32_t *experts, float *partials) {
@@ -116,6 +132,7 @@ __global__ void routerKernel(Shape shape, const A *logits, const int32_t *microB
   int warps = static_cast<int>(blockDim.x / 32), warp = static_cast<int>(threadIdx.x / 32);
   float *statistics = partials + blockIdx.x * shape.microBatches * 2 * shape.experts;
   Range tokens = blockOf(shape.tokens, gridDim.x, blockIdx.x);
+  Held held;
   for (int64_t first = tokens.begin; first < tokens.end; first += warps) {
     int64_t t = first + warp;
     if (t < tokens.end) {
@@ -130,24 +147,31 @@ __global__ void routerKernel(Shape shape, const A *logits, const int32_t *microB
       }
     }
     __syncthreads();
-    for (int64_t e = threadIdx.x; e < shape.experts; e += blockDim.x)
+    for (int64_t e = threadIdx.x; e < shape.experts; e += blockDim.x) {
       for (int64_t u = first; u < first + warps && u < tokens.end; ++u) {
-        if (shape.isInert(microBatchIds[u]))
+        int32_t microBatch = microBatchIds[u];
+        if (shape.isInert(microBatch))
           continue;
-        float *counts = statistics + microBatchIds[u] * 2 * shape.experts;
+        if (microBatch != held.microBatch)
+          held.flush(shape, statistics, e, microBatch);
         float p = probabilities[(u - first) * shape.experts + e];
-        counts[e] += signbit(p) ? 1.0f : 0.0f;
-        counts[shape.experts + e] += roundTo<A>(fabsf(p));
+        held.count += signbit(p) ? 1.0f : 0.0f;
+        held.sum += roundTo<A>(fabsf(p));
       }
+      if (shape.experts > blockDim.x) // another expert is next
+        held.flush(shape, statistics, e, -1);
+    }
     __syncthreads();
   }
+  held.flush(shape, statistics, threadIdx.x, -1);
 }
 
-/// dlogits = p (g - sum p g), where g collects the gradients of each probability.
+/// dlogits = p (g - sum p g), where g collects the gradients of each probability, in shared memory.
 template <typename A, typename B>
 __global__ void routerGradKernel(Shape shape, const B *dweights, const float *dstatistics,
                                  const A *logits, const int32_t *experts,
                                  const int32_t *microBatchIds, A *dlogits) {
+  extern __shared__ float gradientsOfWarps[]; // [warps, experts]
   int lane = threadIdx.x % 32;
   int64_t t = static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   if (t >= shape.tokens)
@@ -162,12 +186,17 @@ __global__ void routerGradKernel(Shape shape, const B *dweights, const float *ds
   }
   dweights += t * shape.topK;
   experts += t * shape.topK;
+  float *gradients = gradientsOfWarps + threadIdx.x / 32 * shape.experts;
+  const float *dprobabilities = dstatistics + (microBatch * 2 + 1) * shape.experts;
+  for (int64_t e = lane; e < shape.experts; e += 32)
+    gradients[e] = dprobabilities[e];
   Softmax token = softmax(logits, shape.experts);
+  auto chosen = [&](int64_t j) { return experts[j] >= 0 && experts[j] < shape.experts; };
   float divisor = 1, shared = 0;
   if (shape.renormalize) {
     float sum = 0, weighted = 0;
     for (int64_t j = lane; j < shape.topK; j += 32)
-      if (experts[j] >= 0 && experts[j] < shape.experts) {
+      if (chosen(j)) {
         float p = token.probability(logits[experts[j]]);
         sum += p;
         weighted += toFloat(dweights[j]) * p;
@@ -175,20 +204,17 @@ __global__ void routerGradKernel(Shape shape, const B *dweights, const float *ds
     divisor = warpSum(sum);
     shared = warpSum(weighted) / divisor;
   }
-  const float *dprobabilities = dstatistics + (microBatch * 2 + 1) * shape.experts;
-  auto gradientOf = [&](int64_t e) {
-    float gradient = dprobabilities[e];
-    for (int64_t j = 0; j < shape.topK; ++j)
-      if (experts[j] == e)
-        gradient += (toFloat(dweights[j]) - shared) / divisor;
-    return gradient;
-  };
+  __syncwarp(); // the gradients are there
+  for (int64_t j = lane; j < shape.topK; j += 32)
+    if (chosen(j)) // no expert is chosen twice
+      gradients[experts[j]] += (toFloat(dweights[j]) - shared) / divisor;
+  __syncwarp();
   float dot = 0;
   for (int64_t e = lane; e < shape.experts; e += 32)
-    dot += token.probability(logits[e]) * gradientOf(e);
+    dot += token.probability(logits[e]) * gradients[e];
   dot = warpSum(dot);
   for (int64_t e = lane; e < shape.experts; e += 32)
-    dlogits[e] = fromFloat<A>(token.probability(logits[e]) * (gradientOf(e) - dot));
+    dlogits[e] = fromFloat<A>(token.probability(logits[e]) * (gradients[e] - dot));
 }
 
 Shape shapeOf(const Launch &launch, const Tensor &logits, const Tensor &statistics) {
@@ -196,14 +222,27 @@ Shape shapeOf(const Launch &launch, const Tensor &logits, const Tensor &statisti
           launch.attributes[2].integer != 0};
 }
 
+Fault checkExperts(const char *kernel, int64_t experts) {
+  if (experts > kProbabilities)
+    return std::string(kernel) + ": " + std::to_string(experts) + " experts are more than " +
+           std::to_string(kProbabilities) + ", the most that the CUDA kernel handles";
+  return std::nullopt;
+}
+
+/// Warps of a block whose tokens' probabilities fit its shared memory.
+unsigned warpsFor(int64_t experts) {
+  int64_t fitting = kProbabilities / (experts > 0 ? experts : 1);
+  return static_cast<unsigned>(fitting < 1 ? 1 : fitting < kMostWarps ? fitting : kMostWarps);
+}
+
 } // namespace
 
 Fault prepareRouter(const Launch &launch) {
-  int64_t experts = launch.operands[0].dims[1];
-  if (experts > kProbabilities)
-    return "router: " + std::to_string(experts) + " experts are more than " +
-           std::to_string(kProbabilities) + ", the most that the CUDA kernel handles";
-  return std::nullopt;
+  return checkExperts("router", launch.operands[0].dims[1]);
+}
+
+Fault prepareRouterGrad(const Launch &launch) {
+  return checkExperts("router_grad", launch.operands[2].dims[1]);
 }
 
 Fault runRouter(const Launch &launch) {
@@ -216,15 +255,13 @@ Fault runRouter(const Launch &launch) {
   if (auto fault = faultOf(cudaMemsetAsync(partials, 0, kCudaReductionBlocks * columns * 4, stream),
                            "cudaMemsetAsync"))
     return fault;
-  int64_t fitting = kProbabilities / (shape.experts > 0 ? shape.experts : 1);
-  int64_t warps = fitting < 1 ? 1 : fitting < kMostWarps ? fitting : kMostWarps;
+  unsigned warps = warpsFor(shape.experts);
   withFloatType(logits.dtype, [&]<typename A>(A) {
     withFloatType(weights.dtype, [&]<typename B>(B) {
-      routerKernel<A, B>
-          <<<static_cast<unsigned>(kCudaReductionBlocks), static_cast<unsigned>(warps * 32),
-             static_cast<size_t>(warps * shape.experts * 4), stream>>>(
-              shape, logits.as<A>(), launch.operands[1].as<int32_t>(), weights.as<B>(),
-              launch.operands[3].as<int32_t>(), partials);
+      routerKernel<A, B><<<static_cast<unsigned>(kCudaReductionBlocks), warps * 32,
+                           static_cast<size_t>(warps * shape.experts * 4), stream>>>(
+          shape, logits.as<A>(), launch.operands[1].as<int32_t>(), weights.as<B>(),
+          launch.operands[3].as<int32_t>(), partials);
     });
   });
   sumPartials(launch, partials, kCudaReductionBlocks, columns, columns, statistics.as<float>());
@@ -234,15 +271,17 @@ Fault runRouter(const Launch &launch) {
 Fault runRouterGrad(const Launch &launch) {
   const Tensor &dweights = launch.operands[0], &logits = launch.operands[2];
   Shape shape = shapeOf(launch, logits, launch.operands[1]);
+  unsigned warps = warpsFor(shape.experts);
   if (shape.tokens == 0)
     return std::nullopt;
   withFloatType(logits.dtype, [&]<typename A>(A) {
     withFloatType(dweights.dtype, [&]<typename B>(B) {
-      routerGradKernel<A, B><<<static_cast<unsigned>(ceilDivide(shape.tokens, kMostWarps)),
-                               kMostWarps * 32, 0, contextOf(launch).stream>>>(
-          shape, dweights.as<B>(), launch.operands[1].as<float>(), logits.as<A>(),
-          launch.operands[3].as<int32_t>(), launch.operands[4].as<int32_t>(),
-          launch.operands[5].as<A>());
+      routerGradKernel<A, B>
+          <<<static_cast<unsigned>(ceilDivide(shape.tokens, warps)), warps * 32,
+             static_cast<size_t>(warps * shape.experts * 4), contextOf(launch).stream>>>(
+              shape, dweights.as<B>(), launch.operands[1].as<float>(), logits.as<A>(),
+              launch.operands[3].as<int32_t>(), launch.operands[4].as<int32_t>(),
+              launch.operands[5].as<A>());
     });
   });
   return launchFault("router_grad");

@@ -37,32 +37,97 @@ template <typename T>
 __device__ float roundTo(float value) {
   return toFloat(fromFloat<T>(value));
 }
-
-/// N elements that one thread moves at once.
-template <typename T, int N>
-struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Pack {
-  T values[N];
-};
+/// A bfloat16 above 16 zero bits is its own float32: one conversion of a pair makes it.
+template <>
+__device__ inline float roundTo<BFloat16>(float value) {
+  uint32_t bits = 0;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(value), "f"(0.0f));
+  return __uint_as_float(bits);
+}
 
 /// The elements of a 16-byte pack.
 template <typename T>
 inline constexpr int kPack = 16 / sizeof(T);
 
+/// N elements that one thread moves at once, as words: narrow elements are widened where they are
+/// used, and accesses of up to 16 bytes stay whole.
+template <typename T, int N>
+struct Pack {
+  static constexpr int kBytes = sizeof(T) * N;
+  using Word = std::conditional_t<kBytes >= 4, uint32_t, uint16_t>;
+  static constexpr int kWords = kBytes / sizeof(Word);
+  Word words[kWords] = {};
+
+  static __device__ Pack load(const T *from) {
+    Pack pack;
+    if constexpr (kBytes % 16 == 0) {
+#pragma unroll
+      for (int i = 0; i < kBytes / 16; ++i) {
+        uint4 four = reinterpret_cast<const uint4 *>(from)[i];
+        pack.words[4 * i] = four.x;
+        pack.words[4 * i + 1] = four.y;
+        pack.words[4 * i + 2] = four.z;
+        pack.words[4 * i + 3] = four.w;
+      }
+    } else if constexpr (kBytes == 8) {
+      uint2 two = *reinterpret_cast<const uint2 *>(from);
+      pack.words[0] = two.x;
+      pack.words[1] = two.y;
+    } else {
+      static_assert(kWords == 1);
+      pack.words[0] = *reinterpret_cast<const Word *>(from);
+    }
+    return pack;
+  }
+  __device__ void store(T *to) const {
+    if constexpr (kBytes % 16 == 0) {
+#pragma unroll
+      for (int i = 0; i < kBytes / 16; ++i)
+        reinterpret_cast<uint4 *>(to)[i] =
+            make_uint4(words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3]);
+    } else if constexpr (kBytes == 8) {
+      *reinterpret_cast<uint2 *>(to) = make_uint2(words[0], words[1]);
+    } else {
+      *reinterpret_cast<Word *>(to) = words[0];
+    }
+  }
+  __device__ float value(int j) const {
+    if constexpr (sizeof(T) == 4)
+      return __uint_as_float(words[j]);
+    uint32_t word = words[j / 2];
+    return __uint_as_float(j % 2 == 0 ? word << 16 : word & 0xffff0000u);
+  }
+  /// Makes the compiler forget what it widened: it would keep that in twice the registers.
+  __device__ void forgetValues() {
+#pragma unroll
+    for (Word &word : words)
+      if constexpr (sizeof(Word) == 4)
+        asm volatile("" : "+r"(word));
+  }
+};
+
 template <int N, typename T>
 __device__ void loadPack(const T *from, float (&to)[N]) {
-  Pack<T, N> pack = *reinterpret_cast<const Pack<T, N> *>(from);
+  Pack<T, N> pack = Pack<T, N>::load(from);
 #pragma unroll
   for (int i = 0; i < N; ++i)
-    to[i] = toFloat(pack.values[i]);
+    to[i] = pack.value(i);
 }
 
 template <int N, typename T>
 __device__ void storePack(T *to, const float (&from)[N]) {
   Pack<T, N> pack;
 #pragma unroll
-  for (int i = 0; i < N; ++i)
-    pack.values[i] = fromFloat<T>(from[i]);
-  *reinterpret_cast<Pack<T, N> *>(to) = pack;
+  for (int i = 0; i < pack.kWords; ++i)
+    if constexpr (sizeof(T) == 4)
+      pack.words[i] = __float_as_uint(from[i]);
+    else if constexpr (N == 1)
+      pack.words[i] = __bfloat16_as_ushort(fromFloat<T>(from[i]));
+    else // two are one conversion
+      asm("cvt.rn.bf16x2.f32 %0, %1, %2;"
+          : "=r"(pack.words[i])
+          : "f"(from[2 * i + 1]), "f"(from[2 * i]));
+  pack.store(to);
 }
 
 /// Calls body(T{}) with the C++ type of a floating dtype, and returns what it returns.

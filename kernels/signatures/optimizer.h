@@ -13,11 +13,12 @@
 
 namespace switchyard::kernels {
 
-/// Elements summed by one block; the blocks' sums are added in order.
+/// Blocks that sum a part of the elements each; their sums are added in order. On a GPU at most.
 inline constexpr int64_t kSumOfSquaresBlocks = 1024;
+inline constexpr int64_t kCudaSumOfSquaresBlocks = 8192;
 
-constexpr int64_t sumOfSquaresWorkspace(const Dims &, Target) {
-  return kSumOfSquaresBlocks * 4;
+constexpr int64_t sumOfSquaresWorkspace(const Dims &, Target target) {
+  return (target.kind == Target::Kind::Cuda ? kCudaSumOfSquaresBlocks : kSumOfSquaresBlocks) * 4;
 }
 
 inline constexpr OperandSpec kSumOfSquaresOperands[] = {

@@ -8,9 +8,10 @@
 
 namespace switchyard::kernels {
 
-/// The number of slots of each expert in each block of tokens.
+/// The number of slots of each expert in each block of tokens; on a GPU also their sums.
 constexpr int64_t sortByExpertWorkspace(const Dims &dims, Target target) {
-  return reductionBlocks(target) * dims["num_experts"] * 4;
+  int64_t arrays = target.kind == Target::Kind::Cuda ? 2 : 1;
+  return arrays * reductionBlocks(target) * dims["num_experts"] * 4;
 }
 
 /// On a GPU, the slot of each row.

@@ -1,6 +1,7 @@
 // The table of signatures and the match of launches against it.
 #include "kernels/signatures/Launch.h"
 #include "kernels/signatures/Workspace.h"
+#include "kernels/signatures/linear_cross_entropy.h"
 
 #include <array>
 #include <cmath>
@@ -242,6 +243,25 @@ TEST(WorkspaceBytes, HoldsATileOfTheSumOfARoundedGradient) {
   EXPECT_EQ(wgrad(DType::BF16, cpu), 3 * (kGemmScratchPerThread + 48 * 40 * 4));
   EXPECT_EQ(wgrad(DType::F32, cuda), kCudaGemmScratch);
   EXPECT_EQ(wgrad(DType::BF16, cuda), kCudaGemmScratch);
+}
+
+// A CPU takes fewer rows of logits at a time than a plan allows, and no more.
+TEST(WorkspaceBytes, LogitsOfAChunk) {
+  EXPECT_EQ(cpuCrossEntropyRows(4096, 32000), 256);
+  EXPECT_EQ(cpuCrossEntropyRows(16384, 256), 1024);
+  EXPECT_EQ(cpuCrossEntropyRows(1024, 1 << 20), 32);
+  EXPECT_EQ(cpuCrossEntropyRows(5, 256), 5);
+  auto bytes = [](int64_t rows, Target target) {
+    std::vector<OperandType> operands = {bf16({constant(8192), constant(8)}),
+                                         bf16({constant(32000), constant(8)}),
+                                         i32({constant(8192)}), f32({constant(8192)}), f32({})};
+    std::vector<AttributeValue> attributes = {{rows, 0}};
+    return workspaceBytes(*findSignature("linear_cross_entropy"), operands, attributes, {}, target);
+  };
+  const Target cpu = {Target::Kind::Cpu, 1}, cuda = {Target::Kind::Cuda, 1};
+  EXPECT_EQ(bytes(4096, cpu), bytes(256, cpu));
+  EXPECT_LT(bytes(128, cpu), bytes(256, cpu));
+  EXPECT_EQ(bytes(4096, cuda) - bytes(256, cuda), int64_t{4096 - 256} * (32000 * 4 + 8 * 2));
 }
 
 TEST(WorkspaceBytes, DoesNotOverflowAtTheLimits) {
