@@ -15,7 +15,7 @@
 namespace switchyard::kernels::cuda {
 namespace {
 
-constexpr int kMostWarps = 8;
+constexpr int kMostWarps = 16;
 /// Probabilities that a block's shared memory holds without asking for more.
 constexpr int64_t kProbabilities = 12288;
 

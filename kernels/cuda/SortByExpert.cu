@@ -2,7 +2,7 @@
 // expert turns the counts into each warp's first rows; the warps hand out rows in the order of
 // their slots.
 //
-// Seen on an H200 (median of 20, 16,384 tokens): 0.02 ms for 8 experts and 0.03 for 64.
+// Seen on an H200 (median of 20, 16,384 tokens): 8 us for 8 experts, top 2; 20 us for 64, top 8.
 #include "kernels/cuda/KernelList.h"
 #include "kernels/cuda/Reduce.cuh"
 
