@@ -373,13 +373,19 @@ void normRows(const Launch &launch, const NormRows &shape, const Tensor &x, cons
 Fault prepareNormRowsGrad(DType dtype) {
   return withFloatType(dtype, [&]<typename T>(T) {
     Fault fault;
+    auto set = [&](auto kernel, cudaFuncAttribute attribute, size_t value) {
+      if (!fault)
+        fault = faultOf(cudaFuncSetAttribute(kernel, attribute, static_cast<int>(value)),
+                        "cudaFuncSetAttribute");
+    };
     for (bool wide : {true, false})
       withPack<kPack<T>>(wide, [&](auto pack) {
+        constexpr int kN = decltype(pack)::value;
+        set(normRowsGradKernel<T, kN>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+            kMostThreads * RowsAhead<T, kN>::kBytes);
         // Several blocks run side by side if memory goes to what they share, not to the cache.
-        cudaError_t error = cudaFuncSetAttribute(normRowsGradKernel<T, decltype(pack)::value>,
-                                                 cudaFuncAttributePreferredSharedMemoryCarveout,
-                                                 cudaSharedmemCarveoutMaxShared);
-        fault = fault ? fault : faultOf(error, "cudaFuncSetAttribute");
+        set(normRowsGradKernel<T, kN>, cudaFuncAttributePreferredSharedMemoryCarveout,
+            cudaSharedmemCarveoutMaxShared);
       });
     return fault;
   });
