@@ -1,6 +1,7 @@
 #include "runtime/plan/InspectMemory.h"
 
 #include "runtime/plan/Layout.h"
+#include "runtime/plan/Lifetimes.h"
 #include "runtime/plan/TextTable.h"
 
 #include <algorithm>
@@ -14,41 +15,18 @@ constexpr size_t kMostListed = 16;
 
 /// A span of transient memory, and the instructions that need it. Buffers that take each other over
 /// in place are one.
-struct Span {
-  uint64_t offset = 0, bytes = 0;
-  size_t begin = 0, end = 0;
+struct Span : Lifetime {
   std::string type;
 };
 
-/// The spans of a program. What a repeat names is needed for all of its rounds.
 std::vector<Span> spansOf(const Plan &plan, const Program &program) {
-  const std::vector<int64_t> bounds = symbolBounds(plan);
-  std::vector<Span> ofBuffer(program.buffers.size());
-  std::vector<bool> isUsed(program.buffers.size());
-  size_t first = 0, behind = 0; // the repeat that was seen last
-  for (size_t i = 0; i < program.instructions.size(); ++i) {
-    if (const auto *repeat = std::get_if<RepeatInstruction>(&program.instructions[i])) {
-      first = i;
-      behind = i + repeat->length + 1;
-    }
-    const bool isRepeated = i < behind;
-    for (const Access &access : accessesOf(program.instructions[i])) {
-      Span &span = ofBuffer[access.buffer];
-      if (!isUsed[access.buffer])
-        span.begin = isRepeated ? first : i;
-      isUsed[access.buffer] = true;
-      span.end = isRepeated ? behind - 1 : i;
-    }
-  }
+  const std::vector<std::optional<Lifetime>> lifetimes = lifetimesOf(plan, program);
   std::vector<Span> spans;
   for (size_t index = 0; index < program.buffers.size(); ++index) {
     const Buffer &buffer = program.buffers[index];
-    if (!isUsed[index] || buffer.arena != Arena::Transient)
+    if (!lifetimes[index] || buffer.arena != Arena::Transient)
       continue;
-    Span span = ofBuffer[index];
-    span.offset = buffer.offset;
-    span.bytes = capacityOf(buffer, bounds);
-    span.type = typeText(plan, buffer.dtype, buffer.shape);
+    Span span{*lifetimes[index], typeText(plan, buffer.dtype, buffer.shape)};
     spans.push_back(span);
   }
   std::stable_sort(spans.begin(), spans.end(),
@@ -68,23 +46,6 @@ std::vector<Span> spansOf(const Plan &plan, const Program &program) {
   return merged;
 }
 
-/// Bytes that spans need at `instruction`, those that they share counted once.
-uint64_t bytesAt(const std::vector<Span> &spans, size_t instruction) {
-  std::vector<const Span *> needed;
-  for (const Span &span : spans)
-    if (span.begin <= instruction && instruction <= span.end)
-      needed.push_back(&span);
-  std::sort(needed.begin(), needed.end(),
-            [](const Span *a, const Span *b) { return a->offset < b->offset; });
-  uint64_t bytes = 0, reached = 0;
-  for (const Span *span : needed) {
-    uint64_t end = span->offset + span->bytes;
-    bytes += end > reached ? end - std::max(reached, span->offset) : 0;
-    reached = std::max(reached, end);
-  }
-  return bytes;
-}
-
 } // namespace
 
 std::string memoryPeakText(const Plan &plan) {
@@ -95,8 +56,9 @@ std::string memoryPeakText(const Plan &plan) {
   for (const Program &program : plan.programs) {
     std::vector<Span> found = spansOf(plan, program);
     bool isMost = false;
+    const std::vector<Lifetime> lifetimes(found.begin(), found.end());
     for (size_t i = 0; i < program.instructions.size(); ++i)
-      if (uint64_t here = bytesAt(found, i); here > bytes) {
+      if (uint64_t here = bytesAt(lifetimes, i); here > bytes) {
         bytes = here;
         place = i;
         isMost = true;

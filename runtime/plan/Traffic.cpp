@@ -27,6 +27,22 @@ uint32_t partOf(const CollectiveInstruction &collective, size_t pair) {
 
 } // namespace
 
+CollectiveBytes bytesOf(const Plan &plan, const Program &program,
+                        const CollectiveInstruction &collective, std::span<const int64_t> values) {
+  int64_t ranks = plan.mesh.groupSize(collective.axes);
+  if (collective.kind == CollectiveKind::TokenExchange ||
+      collective.kind == CollectiveKind::TokenReturn) {
+    bool isReturn = collective.kind == CollectiveKind::TokenReturn;
+    uint64_t bytes = bytesOf(program.buffers[collective.operands[isReturn ? 2 : 0]], values);
+    return {bytes - bytes / static_cast<uint64_t>(ranks), bytes};
+  }
+  uint64_t bytes = 0;
+  for (size_t pair = 0; 2 * pair < collective.operands.size(); ++pair)
+    bytes += bytesSent(collective.kind, ranks,
+                       bytesOf(program.buffers[partOf(collective, pair)], values));
+  return {bytes, bytes};
+}
+
 ProgramTraffic trafficOf(const Plan &plan, const Program &program,
                          std::span<const int64_t> values) {
   ProgramTraffic result;
@@ -38,19 +54,7 @@ ProgramTraffic trafficOf(const Plan &plan, const Program &program,
     if (!collective)
       continue;
     auto kind = static_cast<size_t>(collective->kind);
-    int64_t ranks = plan.mesh.groupSize(collective->axes);
-    uint64_t expected = 0, worst = 0;
-    if (collective->kind == CollectiveKind::TokenExchange ||
-        collective->kind == CollectiveKind::TokenReturn) {
-      bool isReturn = collective->kind == CollectiveKind::TokenReturn;
-      worst = bytesOf(program.buffers[collective->operands[isReturn ? 2 : 0]], values);
-      expected = worst - worst / static_cast<uint64_t>(ranks);
-    } else {
-      for (size_t pair = 0; 2 * pair < collective->operands.size(); ++pair)
-        worst += bytesSent(collective->kind, ranks,
-                           bytesOf(program.buffers[partOf(*collective, pair)], values));
-      expected = worst;
-    }
+    auto [expected, worst] = bytesOf(plan, program, *collective, values);
     ++result.worst[kind].calls;
     result.worst[kind].bytes += worst;
     if (i < bodyEnd)

@@ -38,6 +38,14 @@ struct ProgramTraffic {
   /// each row once, so their number does not matter; `calls` are those of one round.
   TrafficByKind worst = {};
 };
+/// Bytes of `collective` alone, run once: of `expected`, and of `worst`.
+struct CollectiveBytes {
+  uint64_t expected = 0;
+  uint64_t worst = 0;
+};
+CollectiveBytes bytesOf(const Plan &plan, const Program &program,
+                        const CollectiveInstruction &collective, std::span<const int64_t> values);
+
 ProgramTraffic trafficOf(const Plan &plan, const Program &program, std::span<const int64_t> values);
 
 } // namespace switchyard

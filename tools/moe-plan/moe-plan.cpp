@@ -1,8 +1,10 @@
 // moe-plan: looks into a plan file. `inspect` prints it, `verify` says whether it may be executed,
 // `diff` what two of them do differently.
 
+#include "runtime/core/File.h"
 #include "runtime/plan/Diff.h"
 #include "runtime/plan/Inspect.h"
+#include "runtime/plan/InspectHtml.h"
 #include "runtime/plan/PlanFile.h"
 #include "runtime/plan/Verify.h"
 #include "tools/common/CommandLine.h"
@@ -32,6 +34,12 @@ int main(int argc, char **argv) {
     command->add_option("FILE", path, "The plan")->required();
   std::optional<int64_t> rank;
   inspectCommand->add_option("--rank", rank, "Print what this rank reads of the model's tensors");
+  std::string htmlFile;
+  inspectCommand
+      ->add_option("--html", htmlFile,
+                   "Write a page for a browser to this file: memory and tensors over the "
+                   "instructions, streams, collectives")
+      ->excludes("--rank");
   CLI::App *diffCommand = app.add_subcommand(
       "diff", "Print what differs between two plans; the exit code is 0 if they are the same, 1 if "
               "not");
@@ -46,7 +54,10 @@ int main(int argc, char **argv) {
       std::cout << (text.empty() ? "The plans are the same.\n" : text);
       return text.empty() ? Status() : Status::failed(""); // exit code 1, and no more to say
     }
-    if (inspectCommand->parsed() && rank) {
+    if (!htmlFile.empty()) {
+      SY_RETURN_IF_ERROR(writeFileAtomically(htmlFile, inspectHtml(plan)));
+      std::cout << "wrote " << htmlFile << "\n";
+    } else if (inspectCommand->parsed() && rank) {
       SY_ASSIGN_OR_RETURN(std::string text, inspectRank(plan, *rank));
       std::cout << text;
     } else if (inspectCommand->parsed())

@@ -1,6 +1,7 @@
 // Runs moe-plan as a user does: exit codes and texts.
 #include "runtime/plan/Diff.h"
 #include "runtime/plan/Inspect.h"
+#include "runtime/plan/InspectHtml.h"
 #include "runtime/plan/PlanFile.h"
 #include "test/runtime/plan/RanksPlan.h"
 
@@ -69,6 +70,21 @@ TEST_F(MoePlan, InspectPrintsWhatARankReads) {
   outcome = runTool("inspect --rank 4 " + path);
   EXPECT_EQ(outcome.exitCode, 2);
   EXPECT_THAT(outcome.text, HasSubstr("there is no rank 4; the plan has ranks 0 to 3"));
+}
+
+TEST_F(MoePlan, InspectWritesAPage) {
+  std::string path = written(test::tinyPlan(), "tiny.plan"), page = folder_ + "/plan.html";
+  Outcome outcome = runTool("inspect --html '" + page + "' " + path);
+  EXPECT_EQ(outcome.exitCode, 0);
+  EXPECT_EQ(outcome.text, "wrote " + page + "\n");
+  std::ifstream stream(page);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(stream), {}), inspectHtml(test::tinyPlan()));
+  outcome = runTool("inspect --html '" + folder_ + "/none/plan.html' " + path);
+  EXPECT_EQ(outcome.exitCode, 1);
+  EXPECT_THAT(outcome.text, HasSubstr("none/plan.html: "));
+  outcome = runTool("inspect --rank 0 --html '" + page + "' " + path);
+  EXPECT_EQ(outcome.exitCode, 2);
+  EXPECT_THAT(outcome.text, HasSubstr("--rank excludes --html"));
 }
 
 TEST_F(MoePlan, VerifySaysInOneLineThatAPlanIsValid) {
