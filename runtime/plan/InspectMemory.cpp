@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
 
 namespace switchyard {
 namespace {
@@ -29,8 +30,9 @@ std::vector<Span> spansOf(const Plan &plan, const Program &program) {
     Span span{*lifetimes[index], typeText(plan, buffer.dtype, buffer.shape)};
     spans.push_back(span);
   }
-  std::stable_sort(spans.begin(), spans.end(),
-                   [](const Span &a, const Span &b) { return a.begin < b.begin; });
+  std::sort(spans.begin(), spans.end(), [](const Span &a, const Span &b) {
+    return std::pair(a.begin, a.offset) < std::pair(b.begin, b.offset);
+  });
   std::vector<Span> merged;
   std::map<uint64_t, size_t> at; // the latest of `merged`, by offset
   for (const Span &span : spans) {
@@ -71,8 +73,9 @@ std::string memoryPeakText(const Plan &plan) {
   if (!most)
     return "";
   std::erase_if(spans, [&](const Span &span) { return span.begin > place || span.end < place; });
-  std::stable_sort(spans.begin(), spans.end(),
-                   [](const Span &a, const Span &b) { return a.bytes > b.bytes; });
+  std::sort(spans.begin(), spans.end(), [](const Span &a, const Span &b) {
+    return std::tuple(b.bytes, a.begin, a.offset) < std::tuple(a.bytes, b.begin, b.offset);
+  });
   auto textOf = [&](size_t index) {
     return std::to_string(index) + " (" + std::string(nameOf(most->instructions[index])) + ")";
   };

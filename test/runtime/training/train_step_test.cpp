@@ -198,7 +198,7 @@ void expectSameBits(const std::string &model, const std::string &flags) {
   }
 }
 
-const std::string kMixtral = "test/golden/mixtral-tiny", kOlmoe = "test/golden/olmoe-tiny";
+constexpr const char *kMixtral = "test/golden/mixtral-tiny", *kOlmoe = "test/golden/olmoe-tiny";
 
 class TrainStep : public ::testing::TestWithParam<const char *> {
 protected:
@@ -260,7 +260,8 @@ TEST(TrainStep, ChangesNothingByAGradientThatIsNotFinite) {
 // The gradient of a parameter that is used twice is one sum, counted once and updated once.
 TEST(TrainStep, UpdatesATiedParameterOnce) {
   TestFolder folder;
-  std::string config = TestFolder::read(SWITCHYARD_SOURCE_DIR "/" + kMixtral + "/config.json");
+  std::string config =
+      TestFolder::read(std::string(SWITCHYARD_SOURCE_DIR "/") + kMixtral + "/config.json");
   const std::string untied = "\"tie_word_embeddings\": false";
   ASSERT_NE(config.find(untied), std::string::npos);
   config.replace(config.find(untied), untied.size(), "\"tie_word_embeddings\": true");
