@@ -36,7 +36,8 @@ Status compilePlan(const std::string &model, const std::string &plan,
   if (error || access(program.c_str(), X_OK) != 0)
     return Status::usage(
         "no --plan was given and there is no " + program +
-        " to make one; compile a plan where the compiler is and pass it by --plan");
+        " to make one; install the package switchyard-compiler beside this one, or compile a plan "
+        "where the compiler is and pass it by --plan");
   std::vector<std::string> words = {program, model, "-o", plan};
   words.insert(words.end(), arguments.begin(), arguments.end());
   SY_ASSIGN_OR_RETURN(pid_t child, spawn(program, words));
