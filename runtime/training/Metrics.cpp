@@ -3,9 +3,11 @@
 #include "runtime/core/File.h"
 #include "runtime/core/Json.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <fcntl.h>
+#include <numeric>
 #include <string_view>
 #include <unistd.h>
 #include <utility>
@@ -55,6 +57,40 @@ Status cannotWrite(const std::string &path) {
 
 } // namespace
 
+std::vector<int64_t> expertLoadHistogram(std::span<const double> counts, int64_t numExperts) {
+  constexpr size_t kBins = 9;
+  constexpr double kBinsOfMean = 4;
+  std::vector<int64_t> bins(kBins);
+  const auto experts = static_cast<size_t>(numExperts);
+  for (size_t begin = 0; begin + experts <= counts.size(); begin += experts) {
+    std::span<const double> layer = counts.subspan(begin, experts);
+    const double mean =
+        std::accumulate(layer.begin(), layer.end(), 0.0) / static_cast<double>(numExperts);
+    for (double count : layer)
+      if (mean > 0)
+        ++bins[static_cast<size_t>(std::min(count / mean * kBinsOfMean, kBins - 1.0))];
+  }
+  return bins;
+}
+
+std::vector<std::pair<std::string_view, double>> numbersOf(const StepMetrics &metrics) {
+  std::vector<std::pair<std::string_view, double>> numbers = {
+      {"epoch", metrics.epoch},
+      {"loss", metrics.loss},
+      {"grad_norm", metrics.gradNorm},
+      {"learning_rate", metrics.learningRate},
+      {"aux_loss", metrics.auxLoss},
+      {"expert_load_max_over_mean", metrics.expertLoadMaxOverMean},
+      {"train_tokens_per_second", metrics.trainTokensPerSecond},
+      {"step_time", metrics.stepTime},
+      {"peak_memory_bytes", static_cast<double>(metrics.peakMemoryBytes)},
+      {"sent_bytes", static_cast<double>(metrics.sentBytes)},
+      {"overflow_rounds", static_cast<double>(metrics.overflowRounds)}};
+  if (metrics.mfu)
+    numbers.emplace_back("mfu", *metrics.mfu);
+  return numbers;
+}
+
 std::string formatMetrics(const StepMetrics &metrics) {
   Json nonFinite = Json::array();
   Json line = Json::object();
@@ -75,6 +111,10 @@ std::string formatMetrics(const StepMetrics &metrics) {
   line.set("peak_memory_bytes", Json(static_cast<int64_t>(metrics.peakMemoryBytes)));
   line.set("sent_bytes", Json(static_cast<int64_t>(metrics.sentBytes)));
   line.set("overflow_rounds", Json(metrics.overflowRounds));
+  Json loads = Json::array();
+  for (int64_t count : metrics.expertLoadHistogram)
+    loads.append(Json(count));
+  line.set("expert_load_histogram", std::move(loads));
   if (!nonFinite.items().empty())
     line.set("non_finite", std::move(nonFinite));
   return line.dump();

@@ -5,7 +5,11 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 namespace switchyard {
 
@@ -23,7 +27,16 @@ struct StepMetrics {
   uint64_t peakMemoryBytes = 0;
   uint64_t sentBytes = 0;     // by the programs of the rank that sends most, to others
   int64_t overflowRounds = 0; // of the rank with most, over layers, forward and backward
+  std::vector<int64_t> expertLoadHistogram; // expertLoadHistogram()
 };
+
+/// How many experts of all layers have which load, as a multiple of their layer's mean: less than
+/// 0.25, less than 0.5, and so on to less than 2, then 2 and more. `counts` [L, E] are the slots
+/// that were routed to each expert; layers without any are left out.
+std::vector<int64_t> expertLoadHistogram(std::span<const double> counts, int64_t numExperts);
+
+/// The numbers of a step by their names in the file, those that are not known left out.
+std::vector<std::pair<std::string_view, double>> numbersOf(const StepMetrics &metrics);
 
 /// One line, without its end. A number that is infinite or NaN becomes null, and `non_finite` lists
 /// the names of those.

@@ -3,6 +3,7 @@
 #include "runtime/checkpoint/TrainingCheckpoint.h"
 #include "runtime/comm/DeviceGroup.h"
 #include "runtime/core/File.h"
+#include "runtime/training/EventFile.h"
 #include "runtime/training/Metrics.h"
 #include "runtime/training/ModelFlops.h"
 #include "runtime/training/Progress.h"
@@ -89,6 +90,7 @@ private:
   Sampler sampler_;
   PassFiller filler_;
   std::optional<MetricsFile> metrics_; // rank 0's
+  std::optional<EventFile> events_;    // rank 0's, with --report-to tensorboard
   Schedule schedule_;
   ModelFlops modelFlops_;
   std::optional<double> peakFlops_; // of all ranks' devices
@@ -181,6 +183,8 @@ Status Trainer::finish() {
   metrics.auxLoss = result->sums.auxLoss;
   metrics.expertLoadMaxOverMean =
       result->sums.expertLoadMaxOverMean(session_.plan().training.numExperts);
+  metrics.expertLoadHistogram =
+      expertLoadHistogram(result->sums.expertCounts, session_.plan().training.numExperts);
   SY_RETURN_IF_ERROR(addMemoryAndTraffic(started, metrics));
   const Clock::time_point now = Clock::now();
   metrics.stepTime = std::chrono::duration<double>(now - std::max(started.time, finished_)).count();
@@ -206,7 +210,8 @@ Result<bool> Trainer::isStopped(const std::atomic<bool> &stop) {
 Status Trainer::report(const StepMetrics &metrics) {
   bool log = done_ % arguments_.loggingSteps == 0 || done_ == totalSteps_;
   progress_.update(done_, metrics.loss, metrics.trainTokensPerSecond, metrics.stepTime, log);
-  return metrics_->append(metrics);
+  SY_RETURN_IF_ERROR(metrics_->append(metrics));
+  return events_ ? events_->append(metrics) : Status();
 }
 
 Status Trainer::save() {
@@ -223,6 +228,8 @@ Status Trainer::save() {
 }
 
 Status Trainer::openMetrics() {
+  if (arguments_.reportTo == "tensorboard")
+    events_.emplace(joinPath(arguments_.outputDir, "runs"));
   SY_ASSIGN_OR_RETURN(metrics_,
                       MetricsFile::open(joinPath(arguments_.outputDir, "metrics.jsonl"), 0));
   return {};

@@ -28,9 +28,6 @@ Status checkOffered(const TrainingArguments &arguments) {
     return Status::usage(
         "--resume-from-checkpoint is not in this version; start a new run from the "
         "folder that moe-run export writes");
-  if (arguments.reportTo != "none")
-    return Status::usage("--report-to is \"" + arguments.reportTo +
-                         "\", but this version writes metrics.jsonl only; leave it at none");
   return {};
 }
 

@@ -26,6 +26,7 @@ StepMetrics someMetrics(int64_t step) {
   metrics.peakMemoryBytes = 5'000'000'000;
   metrics.sentBytes = 6'000'000'000;
   metrics.overflowRounds = 7;
+  metrics.expertLoadHistogram = {0, 1, 0, 2, 4, 1, 0, 0, 0};
   return metrics;
 }
 
@@ -34,10 +35,33 @@ TEST(Metrics, WritesOneObjectWithTheContractsNames) {
             R"({"step":3,"epoch":0.5,"loss":2.25,"grad_norm":1.5,"learning_rate":5e-05,)"
             R"("aux_loss":2.0625,"expert_load_max_over_mean":1.25,)"
             R"("train_tokens_per_second":1000.5,"step_time":0.125,"mfu":null,)"
-            R"("peak_memory_bytes":5000000000,"sent_bytes":6000000000,"overflow_rounds":7})");
+            R"("peak_memory_bytes":5000000000,"sent_bytes":6000000000,"overflow_rounds":7,)"
+            R"("expert_load_histogram":[0,1,0,2,4,1,0,0,0]})");
   StepMetrics metrics = someMetrics(3);
   metrics.mfu = 0.5;
   EXPECT_THAT(formatMetrics(metrics), HasSubstr("\"mfu\":0.5"));
+}
+
+TEST(Metrics, NumbersAreThoseOfTheLine) {
+  StepMetrics metrics = someMetrics(3);
+  metrics.mfu = 0.5;
+  Result<Json> line = parseJson(formatMetrics(metrics), "line");
+  ASSERT_TRUE(line.ok());
+  for (const auto &[name, number] : numbersOf(metrics)) {
+    ASSERT_NE(line->find(name), nullptr) << name;
+    EXPECT_EQ(line->find(name)->real(), number) << name;
+  }
+  // All but step and the histogram.
+  EXPECT_EQ(numbersOf(metrics).size() + 2, line->members().size());
+  EXPECT_EQ(numbersOf(someMetrics(3)).size() + 3, line->members().size()); // and mfu
+}
+
+TEST(Metrics, CountsExpertsByTheirLoad) {
+  // Loads over the mean: 0, 1, 1, 2; then 0.2, 0.25, 1.75, 1.8; then none.
+  const std::vector<double> counts = {0, 5, 5, 10, 4, 5, 35, 36, 0, 0, 0, 0};
+  EXPECT_EQ(expertLoadHistogram(counts, 4), (std::vector<int64_t>{2, 1, 0, 0, 2, 0, 0, 2, 1}));
+  EXPECT_EQ(expertLoadHistogram(std::vector<double>{0, 0, 0, 99}, 4)[8], 1);
+  EXPECT_EQ(expertLoadHistogram({}, 4), std::vector<int64_t>(9));
 }
 
 TEST(Metrics, NonFiniteNumbersAreNullAndNamed) {

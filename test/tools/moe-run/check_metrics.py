@@ -8,7 +8,8 @@ import math
 import sys
 
 KEYS = ["step", "epoch", "loss", "grad_norm", "learning_rate", "aux_loss", "expert_load_max_over_mean",
-        "train_tokens_per_second", "step_time", "mfu", "peak_memory_bytes", "sent_bytes", "overflow_rounds"]
+        "train_tokens_per_second", "step_time", "mfu", "peak_memory_bytes", "sent_bytes", "overflow_rounds",
+        "expert_load_histogram"]
 
 
 def refuse_constant(name):
@@ -30,6 +31,7 @@ def main():
         for key in ("epoch", "loss", "grad_norm", "aux_loss", "train_tokens_per_second", "step_time"):
             assert isinstance(line[key], float) and math.isfinite(line[key]) and line[key] > 0, (key, line)
         assert line["expert_load_max_over_mean"] >= 1, line
+        assert len(line["expert_load_histogram"]) == 9 and sum(line["expert_load_histogram"]) > 0, line
     for line, rate in zip(lines, rates):
         assert math.isclose(line["learning_rate"], rate, rel_tol=1e-12), (line["learning_rate"], rate)
     print(f"{steps} lines of metrics")
