@@ -1,163 +1,281 @@
 #include "runtime/checkpoint/TrainingCheckpoint.h"
 
-#include "runtime/checkpoint/GatherState.h"
 #include "runtime/checkpoint/Weights.h"
+#include "runtime/core/Checksum.h"
 #include "runtime/core/File.h"
-#include "runtime/core/Json.h"
-#include "runtime/plan/Layout.h"
-#include "runtime/plan/PlanFile.h"
-#include "runtime/plan/Verify.h"
-#include "runtime/safetensors/Writer.h"
+#include "runtime/plan/ModelFingerprint.h"
+#include "runtime/safetensors/SafetensorsFile.h"
+
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cstring>
 #include <filesystem>
+#include <set>
 
 namespace switchyard {
 
 namespace {
 
-constexpr int64_t kFormatVersion = 1;
-constexpr char kStatesFile[] = "states.safetensors";
-constexpr char kPlanFile[] = "step.plan";
-constexpr char kInfoFile[] = "checkpoint.json";
-constexpr char kModelFolder[] = "model";
-constexpr int64_t kStagingBytes = int64_t{16} << 20;
+constexpr uint64_t kMaxManifestBytes = uint64_t{100} << 20;
+constexpr uint64_t kMaxModelFileBytes = uint64_t{1} << 30;
+constexpr char kPrefix[] = "checkpoint-";
+constexpr size_t kNamedDifferences = 4;
 
-TensorDType tensorDType(DType dtype) {
-  return dtype == DType::BF16  ? TensorDType::BF16
-         : dtype == DType::I32 ? TensorDType::I32
-                               : TensorDType::F32;
+Status damaged(const std::string &path, const std::string &what) {
+  return Status::invalidInput(path + ": " + what +
+                              "; the file is damaged, take another checkpoint");
 }
 
-/// The file of states that rank 0 writes; other ranks give their parts.
-class StatesFile {
-public:
-  explicit StatesFile(const std::vector<State> &states) {
-    for (size_t index = 0; index < states.size(); ++index)
-      if (states[index].kind != StateKind::Gradient)
-        kept_.push_back(index);
-    // Wider elements first: all stay aligned.
-    std::ranges::stable_sort(kept_, std::ranges::greater(),
-                             [&](size_t index) { return kernels::byteSize(states[index].dtype); });
-    for (size_t index : kept_)
-      specs_.push_back({states[index].name, tensorDType(states[index].dtype), states[index].shape});
-  }
-
-  Status create(const std::string &path) {
-    SY_ASSIGN_OR_RETURN(writer_, SafetensorsWriter::create(path, specs_));
-    return {};
-  }
-
-  Status write(Executor &executor, Agreement &agreement) {
-    std::vector<std::byte> staging;
-    for (size_t index : kept_) {
-      const State &state = executor.plan().states[index];
-      const int64_t width = kernels::byteSize(state.dtype);
-      const int64_t chunk = kStagingBytes / width;
-      const auto count = static_cast<int64_t>(bytesOf(state)) / width;
-      for (int64_t begin = 0; begin < count; begin += chunk) {
-        int64_t end = std::min(begin + chunk, count);
-        staging.resize((end - begin) * width);
-        SY_RETURN_IF_ERROR(
-            gatherState(executor, agreement.communicator(), index, begin, end, staging));
-        // Otherwise the others would go on to send to a rank whose disk is full.
-        SY_RETURN_IF_ERROR(agreement.agree(writer_ ? writer_->append(staging) : Status()));
-      }
-    }
-    return {};
-  }
-
-  Status finish() { return writer_->finish(); }
-
-private:
-  std::vector<size_t> kept_;
-  std::vector<TensorSpec> specs_;
-  std::optional<SafetensorsWriter> writer_;
-};
-
-Status writeInfo(const std::string &path, const CheckpointInfo &info, const Plan &plan) {
-  Json json = Json::object();
-  json.set("format_version", kFormatVersion);
-  json.set("step", info.step);
-  json.set("position", info.position);
-  json.set("model_fingerprint", plan.modelFingerprint);
-  json.set("compiler_version", plan.compilerVersion);
-  return writeFileAtomically(path, json.dump(2) + "\n");
+Status checkSize(const std::string &path, uint64_t found, uint64_t expected) {
+  return found == expected
+             ? Status()
+             : damaged(path, fmt::format("has {} bytes, expected {}", found, expected));
 }
 
-Status copyModel(const std::string &from, const std::string &tokenizerFile, const std::string &to) {
-  std::error_code error;
-  std::filesystem::create_directory(to, error);
-  if (error)
-    return Status::failed(to + ": cannot be made: " + error.message());
-  SY_RETURN_IF_ERROR(copyFile(joinPath(from, "config.json"), joinPath(to, "config.json")));
-  return copyModelFiles(from, tokenizerFile, to);
+Status checkWhole(const std::string &path, const SavedFile &file) {
+  SY_ASSIGN_OR_RETURN(FileReader reader, FileReader::open(path));
+  SY_RETURN_IF_ERROR(checkSize(path, reader.size(), file.bytes));
+  SY_ASSIGN_OR_RETURN(std::string text, readFile(path, kMaxModelFileBytes));
+  return checksum(text) == file.checksum ? Status()
+                                         : damaged(path, "does not have the checksum that " +
+                                                             std::string(kManifestFile) + " says");
 }
 
-Status checkInfo(const std::string &path, const Plan &plan) {
-  SY_ASSIGN_OR_RETURN(Json json, readJson(path));
-  Result<int64_t> version = getInteger(json, "format_version", kFormatVersion, kFormatVersion);
-  if (!version.ok())
-    return version.status().within(path);
-  Result<std::string> fingerprint = getString(json, "model_fingerprint");
-  if (!fingerprint.ok())
-    return fingerprint.status().within(path);
-  if (*fingerprint != plan.modelFingerprint)
-    return Status::invalidInput(path + ": \"model_fingerprint\" is " + *fingerprint + ", but " +
-                                kPlanFile + " beside it is of the model " + plan.modelFingerprint);
-  return {};
+bool holds(const TensorEntry &entry, const SavedState &state, const SavedPiece &piece) {
+  return entry.dtype == tensorDType(state.dtype) &&
+         entry.shape == std::vector<int64_t>{piece.elements.count()};
 }
 
 } // namespace
 
-Status saveTrainingCheckpoint(const std::string &target, Executor &executor,
-                              const CheckpointInfo &info, const std::string &modelFolder,
-                              const std::string &tokenizerFile, Agreement &agreement) {
-  StatesFile states(executor.plan().states);
-  std::optional<AtomicFolder> folder;
-  auto begin = [&]() -> Status {
-    SY_ASSIGN_OR_RETURN(folder, AtomicFolder::create(target));
-    return states.create(joinPath(folder->path(), kStatesFile));
+Result<TrainingCheckpoint> TrainingCheckpoint::open(const std::string &folder) {
+  TrainingCheckpoint checkpoint;
+  checkpoint.folder_ = folder;
+  const std::string path = joinPath(folder, kManifestFile);
+  if (!fileExists(path))
+    return Status::invalidInput(folder + ": holds no " + kManifestFile +
+                                "; expected a folder checkpoint-N that moe-run train wrote");
+  SY_ASSIGN_OR_RETURN(std::string text, readFile(path, kMaxManifestBytes));
+  Result<Manifest> manifest = parseManifest(text);
+  if (!manifest.ok())
+    return manifest.status().within(path);
+  checkpoint.manifest_ = std::move(*manifest);
+  SY_RETURN_IF_ERROR(checkpoint.checkFiles());
+  checkpoint.parts_.resize(checkpoint.manifest_.states.size());
+  for (size_t rank = 0; rank < checkpoint.manifest_.rankFiles.size(); ++rank)
+    SY_RETURN_IF_ERROR(checkpoint.openRankFile(rank));
+  for (std::vector<Part> &parts : checkpoint.parts_)
+    std::ranges::sort(parts, {}, [](const Part &part) { return part.piece->elements.begin; });
+  return checkpoint;
+}
+
+Status TrainingCheckpoint::checkFiles() const {
+  for (const SavedFile &file : manifest_.files)
+    SY_RETURN_IF_ERROR(checkWhole(joinPath(folder_, file.name), file));
+  return {};
+}
+
+/// Checks a rank's header and notes where the pieces are.
+Status TrainingCheckpoint::openRankFile(size_t rank) {
+  const SavedRankFile &saved = manifest_.rankFiles[rank];
+  const std::string path =
+      joinPath(folder_, rankFileName(static_cast<int64_t>(rank),
+                                     static_cast<int64_t>(manifest_.rankFiles.size())));
+  SY_ASSIGN_OR_RETURN(FileReader reader, FileReader::open(path));
+  SY_RETURN_IF_ERROR(checkSize(path, reader.size(), saved.bytes));
+  SY_ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::open(path));
+  const uint64_t dataBytes = file.tensors().empty() ? 0 : file.tensors().back().end;
+  const uint64_t headerBytes = reader.size() - dataBytes;
+  SY_ASSIGN_OR_RETURN(std::string header, reader.read(0, headerBytes));
+  if (checksum(header) != saved.headerChecksum)
+    return damaged(path, "its header does not have the checksum that " +
+                             std::string(kManifestFile) + " says");
+  for (const SavedPiece &piece : saved.pieces) {
+    const SavedState &state = manifest_.states[piece.state];
+    const TensorEntry *entry = file.find(state.name);
+    if (!entry || !holds(*entry, state, piece))
+      return Status::invalidInput(
+          fmt::format("{}: has no tensor {} of {} elements, which {} says it has", path,
+                      quoteJson(state.name), piece.elements.count(), kManifestFile));
+    parts_[piece.state].push_back({&piece, rank, headerBytes + entry->begin});
+  }
+  return {};
+}
+
+int64_t TrainingCheckpoint::findState(std::string_view name) const {
+  auto found = std::ranges::find(manifest_.states, name, &SavedState::name);
+  return found == manifest_.states.end() ? -1 : found - manifest_.states.begin();
+}
+
+/// Elements of the part, each block of them checked.
+Status TrainingCheckpoint::readPart(const Part &part, ElementRange elements,
+                                    std::span<std::byte> out, uint64_t *bytesRead) const {
+  const SavedState &state = manifest_.states[part.piece->state];
+  const int64_t width = kernels::byteSize(state.dtype);
+  const std::string path =
+      joinPath(folder_, rankFileName(static_cast<int64_t>(part.rank),
+                                     static_cast<int64_t>(manifest_.rankFiles.size())));
+  SY_ASSIGN_OR_RETURN(FileReader reader, FileReader::open(path));
+  const int64_t begin = (elements.begin - part.piece->elements.begin) * width;
+  const int64_t end = (elements.end - part.piece->elements.begin) * width;
+  const int64_t pieceBytes = part.piece->elements.count() * width;
+  for (int64_t block = begin / kChecksumBytes; block * kChecksumBytes < end; ++block) {
+    const int64_t first = block * kChecksumBytes;
+    const int64_t last = std::min(first + kChecksumBytes, pieceBytes);
+    SY_ASSIGN_OR_RETURN(std::string bytes, reader.read(part.at + static_cast<uint64_t>(first),
+                                                       static_cast<uint64_t>(last - first)));
+    if (checksum(bytes) != part.piece->checksums[block])
+      return damaged(path, fmt::format("state {}: the bytes from {} to {} do not have the checksum "
+                                       "that {} says",
+                                       state.name, part.at + first, part.at + last, kManifestFile));
+    if (bytesRead)
+      *bytesRead += bytes.size();
+    const int64_t from = std::max(first, begin), to = std::min(last, end);
+    if (!out.empty())
+      std::memcpy(out.data() + (from - begin), bytes.data() + (from - first), to - from);
+  }
+  return {};
+}
+
+Status TrainingCheckpoint::read(size_t state, int64_t begin, int64_t end, std::span<std::byte> out,
+                                uint64_t *bytesRead) const {
+  const SavedState &saved = manifest_.states[state];
+  const int64_t width = kernels::byteSize(saved.dtype);
+  if (begin < 0 || begin > end || end > saved.count() ||
+      (!out.empty() && static_cast<int64_t>(out.size()) != (end - begin) * width))
+    return Status::failed(fmt::format("state {}: elements [{}, {}) of {} do not fit into {} bytes",
+                                      saved.name, begin, end, saved.count(), out.size()));
+  for (const Part &part : parts_[state]) {
+    const int64_t first = std::max(begin, part.piece->elements.begin);
+    const int64_t last = std::min(end, part.piece->elements.end);
+    if (first >= last)
+      continue;
+    auto to = out.empty() ? out : out.subspan((first - begin) * width, (last - first) * width);
+    SY_RETURN_IF_ERROR(readPart(part, {first, last}, to, bytesRead));
+  }
+  return {};
+}
+
+Status TrainingCheckpoint::check(size_t state, int64_t begin, int64_t end) const {
+  return read(state, begin, end, {});
+}
+
+namespace {
+
+/// "hidden_size is 64, but 32 in the checkpoint; ...", of keys that make a difference.
+std::string differences(const Json &ours, const Json &theirs) {
+  std::set<std::string> keys;
+  for (const Json *config : {&ours, &theirs})
+    for (const Json::Member &member : config->members())
+      if (!std::ranges::binary_search(configKeysWithoutEffect(), std::string_view(member.key)) &&
+          member.key != "dtype" && member.key != "torch_dtype")
+        keys.insert(member.key);
+  const auto textOf = [](const Json &config, const std::string &key) {
+    const Json *value = config.find(key);
+    return value ? value->dump() : std::string("null");
   };
-  auto end = [&]() -> Status {
-    SY_RETURN_IF_ERROR(states.finish());
-    SY_RETURN_IF_ERROR(writePlan(executor.plan(), joinPath(folder->path(), kPlanFile)));
-    SY_RETURN_IF_ERROR(
-        copyModel(modelFolder, tokenizerFile, joinPath(folder->path(), kModelFolder)));
-    SY_RETURN_IF_ERROR(writeInfo(joinPath(folder->path(), kInfoFile), info, executor.plan()));
-    return folder->commit();
-  };
-  SY_RETURN_IF_ERROR(agreement.agree(agreement.isLeader() ? begin() : Status()));
-  SY_RETURN_IF_ERROR(states.write(executor, agreement));
-  return agreement.agree(agreement.isLeader() ? end() : Status());
+  std::string text;
+  size_t found = 0;
+  for (const std::string &key : keys) {
+    const std::string our = textOf(ours, key), their = textOf(theirs, key);
+    if (our == their || ++found > kNamedDifferences)
+      continue;
+    text += fmt::format("{}\"{}\" is {}, but {} in the checkpoint", text.empty() ? "" : ", ", key,
+                        our, their);
+  }
+  if (found > kNamedDifferences)
+    text += fmt::format(" and {} more", found - kNamedDifferences);
+  return text;
+}
+
+Status checkState(const TrainingCheckpoint &checkpoint, const State &state) {
+  const int64_t index = checkpoint.findState(state.name);
+  if (index < 0)
+    return Status::invalidInput(
+        fmt::format("{}: has no state {}, which the plan has", checkpoint.folder(), state.name));
+  const SavedState &saved = checkpoint.manifest().states[index];
+  return saved.shape == state.shape
+             ? Status()
+             : Status::invalidInput(fmt::format("{}: state {} has the shape {}, but {} in the plan",
+                                                checkpoint.folder(), state.name,
+                                                shapeText(saved.shape), shapeText(state.shape)));
+}
+
+} // namespace
+
+Status checkSameModel(const TrainingCheckpoint &checkpoint, const Plan &plan, const Json &config,
+                      const std::string &configPath) {
+  const Manifest &manifest = checkpoint.manifest();
+  if (manifest.modelFingerprint != plan.modelFingerprint) {
+    SY_ASSIGN_OR_RETURN(Json theirs, readJson(joinPath(checkpoint.folder(), "model/config.json")));
+    return Status::invalidInput(fmt::format(
+        "{}: is a checkpoint of another model: in {} {}; give --model that model's folder, or "
+        "another checkpoint",
+        checkpoint.folder(), configPath, differences(config, theirs)));
+  }
+  size_t parameters = 0;
+  for (const State &state : plan.states) {
+    if (state.kind == StateKind::Parameter || state.kind == StateKind::Moment)
+      SY_RETURN_IF_ERROR(checkState(checkpoint, state));
+    parameters += state.kind == StateKind::Parameter;
+  }
+  const size_t saved = std::ranges::count(manifest.states, StateKind::Parameter, &SavedState::kind);
+  return parameters == saved
+             ? Status()
+             : Status::invalidInput(fmt::format("{}: has {} parameters, but the plan {}",
+                                                checkpoint.folder(), saved, parameters));
+}
+
+std::vector<int64_t> checkpointSteps(const std::string &folder) {
+  std::vector<int64_t> steps;
+  std::error_code error;
+  for (const auto &entry : std::filesystem::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename();
+    int64_t step = 0;
+    if (!name.starts_with(kPrefix))
+      continue;
+    const char *begin = name.data() + std::strlen(kPrefix), *end = name.data() + name.size();
+    auto [stop, failure] = std::from_chars(begin, end, step);
+    if (failure == std::errc() && stop == end && checkpointFolder("", step) == name &&
+        fileExists(joinPath(joinPath(folder, name), kManifestFile)))
+      steps.push_back(step);
+  }
+  std::ranges::sort(steps);
+  return steps;
+}
+
+std::string checkpointFolder(const std::string &folder, int64_t step) {
+  return joinPath(folder, kPrefix + std::to_string(step));
+}
+
+Result<std::string> latestCheckpoint(const std::string &folder) {
+  std::vector<int64_t> steps = checkpointSteps(folder);
+  if (steps.empty())
+    return Status::invalidInput(folder + ": holds no checkpoint-N to resume from; leave "
+                                         "--resume-from-checkpoint out, or name a checkpoint's "
+                                         "folder");
+  return checkpointFolder(folder, steps.back());
 }
 
 Status exportTrainingCheckpoint(const std::string &checkpoint, const std::string &target,
                                 const std::atomic<bool> *stop) {
-  if (!fileExists(joinPath(checkpoint, kInfoFile)))
-    return Status::invalidInput(checkpoint + ": holds no " + kInfoFile +
-                                "; expected a folder checkpoint-N that moe-run train wrote");
-  SY_ASSIGN_OR_RETURN(Plan plan, load(joinPath(checkpoint, kPlanFile)));
-  SY_RETURN_IF_ERROR(verify(plan).within(joinPath(checkpoint, kPlanFile)));
-  SY_RETURN_IF_ERROR(checkInfo(joinPath(checkpoint, kInfoFile), plan));
-  SY_ASSIGN_OR_RETURN(SafetensorsFile file,
-                      SafetensorsFile::open(joinPath(checkpoint, kStatesFile)));
+  SY_ASSIGN_OR_RETURN(TrainingCheckpoint saved, TrainingCheckpoint::open(checkpoint));
   std::vector<HostState> states;
-  for (const State &state : plan.states) {
+  for (size_t i = 0; i < saved.manifest().states.size(); ++i) {
+    const SavedState &state = saved.manifest().states[i];
     if (state.kind != StateKind::Parameter)
       continue;
-    const TensorEntry *entry = file.find(state.name);
-    if (!entry || entry->shape != state.shape || entry->dtype != tensorDType(state.dtype))
-      return Status::invalidInput(file.path() + ": expected a tensor \"" + state.name +
-                                  "\" of type " + typeText(state.dtype, state.shape) +
-                                  (entry ? ", found another" : ", found none"));
-    SY_ASSIGN_OR_RETURN(std::span<const std::byte> bytes, file.bytes(*entry));
-    // Export only reads: HostState's pointer serves loading too.
-    states.push_back({state.name, state.dtype, state.shape, state.source,
-                      const_cast<std::byte *>(bytes.data())});
+    HostState host{state.name, state.dtype, state.shape, {}, nullptr};
+    host.slices = state.tensors;
+    host.read = [&saved, i](int64_t begin, int64_t end, std::span<std::byte> out) {
+      return saved.read(i, begin, end, out);
+    };
+    states.push_back(std::move(host));
   }
   ExportOptions options;
-  options.modelFolder = joinPath(checkpoint, kModelFolder);
+  options.modelFolder = joinPath(checkpoint, "model");
   options.stop = stop;
   return exportFolder(target, states, options);
 }

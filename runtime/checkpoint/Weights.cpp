@@ -55,6 +55,8 @@ Result<FloatFormat> stateFormat(const HostState &state) {
 
 /// The tensors of `state`; a checkpoint helps where the source does not say all sizes.
 Result<std::vector<SourceSlice>> slicesOf(const HostState &state, const Checkpoint *checkpoint) {
+  if (!state.slices.empty())
+    return state.slices;
   LeafRows rows;
   if (checkpoint)
     rows = [checkpoint](const std::string &name) -> std::optional<int64_t> {
@@ -96,6 +98,12 @@ Result<const TensorEntry *> checkedEntry(const Checkpoint &checkpoint, const Hos
 }
 
 } // namespace
+
+TensorDType tensorDType(DType dtype) {
+  return dtype == DType::BF16  ? TensorDType::BF16
+         : dtype == DType::I32 ? TensorDType::I32
+                               : TensorDType::F32;
+}
 
 Status loadElements(const Checkpoint &checkpoint, const HostState &state, int64_t begin,
                     int64_t end, std::span<std::byte> destination, const LoadOptions &options) {
@@ -205,15 +213,23 @@ Result<std::vector<Piece>> piecesOf(std::span<const HostState> states) {
   return pieces;
 }
 
-/// Writes the elements of `piece` as `to`, converting through `buffer` where they differ.
+/// Writes the elements of `piece` as `to`, a buffer at a time where they are converted or read.
 Status writePiece(CheckpointWriter &writer, const Piece &piece, FloatFormat to,
-                  std::vector<std::byte> &buffer) {
-  constexpr int64_t kChunk = 1 << 18; // elements
+                  std::vector<std::byte> &buffer, std::vector<std::byte> &readBuffer) {
+  constexpr int64_t kChunk = int64_t{1} << 22; // elements
   FloatFormat from = *formatOf(piece.state->dtype);
   for (int64_t at = piece.slice.begin; at < piece.slice.end; at += kChunk) {
-    auto count = static_cast<uint64_t>(std::min(kChunk, piece.slice.end - at));
-    std::span<const std::byte> bytes(piece.state->data + static_cast<uint64_t>(at) * byteSize(from),
-                                     count * byteSize(from));
+    const int64_t end = std::min(at + kChunk, piece.slice.end);
+    auto count = static_cast<uint64_t>(end - at);
+    std::span<const std::byte> bytes;
+    if (piece.state->data) {
+      bytes = {piece.state->data + static_cast<uint64_t>(at) * byteSize(from),
+               count * byteSize(from)};
+    } else {
+      readBuffer.resize(count * byteSize(from));
+      SY_RETURN_IF_ERROR(piece.state->read(at, end, readBuffer));
+      bytes = readBuffer;
+    }
     if (from != to) {
       buffer.resize(count * byteSize(to));
       convertFloats(from, bytes, to, buffer);
@@ -232,11 +248,11 @@ Status writeWeights(const std::string &folder, std::span<const HostState> states
     specs.push_back({piece.slice.name, tensorDType(format), piece.slice.shape});
   SY_ASSIGN_OR_RETURN(CheckpointWriter writer,
                       CheckpointWriter::create(folder, std::move(specs), options.maxShardBytes));
-  std::vector<std::byte> buffer;
+  std::vector<std::byte> buffer, readBuffer;
   for (const Piece &piece : pieces) {
     if (options.stop && *options.stop)
       return Status::failed("stopped by a signal; nothing was written");
-    SY_RETURN_IF_ERROR(writePiece(writer, piece, format, buffer));
+    SY_RETURN_IF_ERROR(writePiece(writer, piece, format, buffer, readBuffer));
   }
   return writer.finish();
 }

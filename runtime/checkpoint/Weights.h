@@ -8,17 +8,26 @@
 #include "runtime/safetensors/Writer.h"
 
 #include <atomic>
+#include <functional>
 
 namespace switchyard {
 
-/// A state in host memory, row-major: float32 or bfloat16.
+/// A state, row-major: float32 or bfloat16. It is in host memory, or for export only, is read when
+/// it is written.
 struct HostState {
   std::string name;
   kernels::DType dtype = kernels::DType::F32;
   std::vector<int64_t> shape;
   Source source;
   std::byte *data = nullptr;
+  /// Where it is not empty: the tensors that it is made of, instead of `source`.
+  std::vector<SourceSlice> slices = {};
+  /// Where `data` is null: gives elements [begin, end).
+  std::function<Status(int64_t begin, int64_t end, std::span<std::byte> out)> read = {};
 };
+
+/// The safetensors dtype of a state's elements.
+TensorDType tensorDType(kernels::DType dtype);
 
 struct LoadOptions {
   /// Converts F32, BF16 and F16 tensors to the state's dtype, rounding to nearest even; else

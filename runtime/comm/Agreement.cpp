@@ -21,6 +21,16 @@ Result<std::span<const int64_t>> Agreement::gather(std::span<const int64_t> mine
   return std::span<const int64_t>(all_);
 }
 
+Result<std::string> Agreement::share(std::string text) {
+  const int64_t mine[] = {static_cast<int64_t>(text.size())};
+  SY_ASSIGN_OR_RETURN(std::span<const int64_t> sizes, gather(mine));
+  text.resize(sizes[0]);
+  if (communicator_ && !text.empty())
+    SY_RETURN_IF_ERROR(
+        communicator_->world().broadcast(kWhere, std::as_writable_bytes(std::span(text)), 0));
+  return text;
+}
+
 Status Agreement::agree(const Status &mine) {
   const int64_t values[] = {static_cast<int64_t>(mine.code()),
                             static_cast<int64_t>(mine.message().size())};

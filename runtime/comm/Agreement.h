@@ -23,6 +23,9 @@ public:
   /// Collective. Fails only if the communicator does.
   Result<std::span<const int64_t>> gather(std::span<const int64_t> mine);
 
+  /// The text that rank 0 gives, on all ranks. Collective. Fails only if the communicator does.
+  Result<std::string> share(std::string text);
+
   /// Success if all ranks had it, else the failure of the lowest rank that has one, the same on all
   /// ranks; of another rank than 0 it begins with "rank 2: ". Collective.
   Status agree(const Status &mine);

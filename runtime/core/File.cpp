@@ -355,4 +355,56 @@ Status AtomicFolder::commit() {
   return error ? unwritable(target_, error) : Status();
 }
 
+Status linkAtomically(const std::string &target, const std::string &path) {
+  std::error_code error;
+  auto there = std::filesystem::symlink_status(path, error);
+  if (std::filesystem::exists(there) && !std::filesystem::is_symlink(there))
+    return Status::failed(path + ": is there already and is no symbolic link; remove it");
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    const std::string name = temporaryName(path, attempt);
+    if (::symlink(target.c_str(), name.c_str()) == 0) {
+      int failure = ::rename(name.c_str(), path.c_str()) == 0 ? syncFolder(folderOf(path)) : errno;
+      if (failure)
+        ::unlink(name.c_str());
+      return failure ? unwritable(path, failure) : Status();
+    }
+    if (errno != EEXIST)
+      return unwritable(path, errno);
+  }
+  return unwritable(path, EEXIST);
+}
+
+Status removeAtomically(const std::string &path) {
+  const auto unremovable = [&](const std::string &why) {
+    return Status::failed(path + ": cannot be removed: " + why);
+  };
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    const std::string name = temporaryName(path, attempt);
+    if (fileExists(name))
+      continue;
+    if (::rename(path.c_str(), name.c_str()) != 0)
+      return unremovable(errnoText(errno));
+    std::error_code error;
+    std::filesystem::remove_all(name, error);
+    return error ? unremovable(error.message()) : Status();
+  }
+  return unremovable(errnoText(EEXIST));
+}
+
+Status removeTemporaries(const std::string &folder, const std::string &prefix) {
+  std::error_code error;
+  std::vector<std::filesystem::path> found;
+  for (const auto &entry : std::filesystem::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with("." + prefix) && name.ends_with(".tmp"))
+      found.push_back(entry.path());
+  }
+  for (const std::filesystem::path &path : found)
+    if (!error)
+      std::filesystem::remove_all(path, error);
+  return error ? Status::failed(folder +
+                                ": what an earlier run left cannot be removed: " + error.message())
+               : Status();
+}
+
 } // namespace switchyard

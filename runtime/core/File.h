@@ -115,6 +115,16 @@ private:
   std::string temporary_;
 };
 
+/// Makes `path` a symbolic link to `target`, in place of what was there if that is a link too.
+Status linkAtomically(const std::string &target, const std::string &path);
+
+/// Removes the folder `path`: it is gone as a whole, or there as a whole, under its name.
+Status removeAtomically(const std::string &path);
+
+/// Removes from `folder` what a process that ended early left there of files and folders whose
+/// names begin with `prefix`. Not while another one writes there.
+Status removeTemporaries(const std::string &folder, const std::string &prefix);
+
 /// Copies the file `from` to `to` through an AtomicFile.
 Status copyFile(const std::string &from, const std::string &to);
 

@@ -1,6 +1,7 @@
 #include "runtime/training/Session.h"
 
 #include "runtime/checkpoint/Weights.h"
+#include "runtime/core/Floats.h"
 #include "runtime/plan/Layout.h"
 
 #include <algorithm>
@@ -51,31 +52,92 @@ Status Session::loadParameters(const Checkpoint &checkpoint) {
       sources.push_back({state.name, state.dtype, state.shape, state.source, nullptr});
   SY_RETURN_IF_ERROR(checkExtra(checkpoint, sources));
 
-  for (size_t index = 0; index < plan().states.size(); ++index)
-    SY_RETURN_IF_ERROR(loadState(checkpoint, index));
+  const LoadOptions options{.bytesRead = &bytesRead_};
+  for (size_t index = 0; index < plan().states.size(); ++index) {
+    const State &state = plan().states[index];
+    const HostState source{state.name, state.dtype, state.shape, state.source, nullptr};
+    const bool isLoaded = state.kind == StateKind::Parameter || state.kind == StateKind::Master;
+    SY_RETURN_IF_ERROR(fillState(index, [&](int64_t begin, int64_t end, std::span<std::byte> out) {
+      return isLoaded ? loadElements(checkpoint, source, begin, end, out, options) : Status();
+    }));
+  }
   return {};
 }
 
-Status Session::loadState(const Checkpoint &checkpoint, size_t index) {
+/// This rank's part, with its padding, which is zero. `read` gets a buffer of zeros.
+Status Session::fillState(size_t index, const ReadElements &read) {
   const State &state = plan().states[index];
-  const HostState source{state.name, state.dtype, state.shape, state.source, nullptr};
-  const LoadOptions options{.bytesRead = &bytesRead_};
-  const bool isLoaded = state.kind == StateKind::Parameter || state.kind == StateKind::Master;
   const int64_t width = kernels::byteSize(state.dtype);
   const ElementRange held =
       localRange(state.shape, state.sharding, plan().mesh, agreement_->rank());
-  // With the padding, which stays zero.
   const auto count = static_cast<int64_t>(localBytesOf(state, plan().mesh)) / width;
   std::vector<std::byte> staging;
   for (int64_t begin = 0; begin < count; begin += kStagingElements) {
     const int64_t end = std::min(count, begin + kStagingElements);
     staging.assign((end - begin) * width, std::byte{0});
     const int64_t last = std::min(end, held.count());
-    if (isLoaded && begin < last)
-      SY_RETURN_IF_ERROR(loadElements(checkpoint, source, held.begin + begin, held.begin + last,
-                                      std::span(staging).first((last - begin) * width), options));
+    if (begin < last)
+      SY_RETURN_IF_ERROR(read(held.begin + begin, held.begin + last,
+                              std::span(staging).first((last - begin) * width)));
     SY_RETURN_IF_ERROR(executor_->writeState(index, begin * width, staging));
   }
+  return {};
+}
+
+/// The state of `checkpoint` that `state` is made of: the one of its name; of parameters in float32
+/// that the checkpoint has in less, their master; of masters that it has not, their parameter.
+static int64_t savedStateFor(const TrainingCheckpoint &checkpoint, const Plan &plan,
+                             const State &state) {
+  const int64_t same = checkpoint.findState(state.name);
+  if (same >= 0 && checkpoint.manifest().states[same].dtype == state.dtype)
+    return same;
+  if (state.kind == StateKind::Parameter && state.dtype == DType::F32) {
+    const int64_t master = checkpoint.findState(state.name + ".master");
+    return master >= 0 ? master : same;
+  }
+  return same >= 0 || state.of < 0 ? same : checkpoint.findState(plan.states[state.of].name);
+}
+
+static FloatFormat floatFormat(DType dtype) {
+  return dtype == DType::BF16 ? FloatFormat::BF16 : FloatFormat::F32;
+}
+
+Status Session::loadState(const TrainingCheckpoint &checkpoint, size_t index, size_t from) {
+  const DType to = plan().states[index].dtype;
+  const DType dtype = checkpoint.manifest().states[from].dtype;
+  std::vector<std::byte> buffer;
+  return fillState(index, [&](int64_t begin, int64_t end, std::span<std::byte> out) -> Status {
+    if (dtype == to)
+      return checkpoint.read(from, begin, end, out, &bytesRead_);
+    buffer.resize((end - begin) * kernels::byteSize(dtype));
+    SY_RETURN_IF_ERROR(checkpoint.read(from, begin, end, buffer, &bytesRead_));
+    convertFloats(floatFormat(dtype), buffer, floatFormat(to), out);
+    return {};
+  });
+}
+
+Status Session::loadStates(const TrainingCheckpoint &checkpoint) {
+  const std::vector<SavedState> &saved = checkpoint.manifest().states;
+  std::vector<bool> isUsed(saved.size());
+  for (size_t index = 0; index < plan().states.size(); ++index) {
+    const State &state = plan().states[index];
+    if (state.kind == StateKind::Gradient) {
+      SY_RETURN_IF_ERROR(
+          fillState(index, [](int64_t, int64_t, std::span<std::byte>) { return Status(); }));
+      continue;
+    }
+    const int64_t from = savedStateFor(checkpoint, plan(), state);
+    if (from < 0 || saved[from].shape != state.shape)
+      return Status::invalidInput(checkpoint.folder() + ": has no state " + state.name +
+                                  " of this plan's shape");
+    isUsed[from] = true;
+    SY_RETURN_IF_ERROR(loadState(checkpoint, index, static_cast<size_t>(from)));
+  }
+  const int64_t ranks = agreement_->size(), rank = agreement_->rank();
+  for (size_t i = 0; i < saved.size(); ++i)
+    if (!isUsed[i])
+      SY_RETURN_IF_ERROR(checkpoint.check(i, saved[i].count() * rank / ranks,
+                                          saved[i].count() * (rank + 1) / ranks));
   return {};
 }
 

@@ -15,12 +15,14 @@
 // takes its share of them. What comes back is over all ranks, the same on each.
 #pragma once
 
+#include "runtime/checkpoint/TrainingCheckpoint.h"
 #include "runtime/comm/Agreement.h"
 #include "runtime/data/Batches.h"
 #include "runtime/device/CreateDevice.h"
 #include "runtime/executor/Executor.h"
 #include "runtime/safetensors/Checkpoint.h"
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -75,7 +77,14 @@ public:
   /// else, a buffer of limited size at a time; zeroes padding and moments. Not collective. Fails as
   /// loadElements and checkExtra (Weights.h).
   Status loadParameters(const Checkpoint &checkpoint);
-  /// Bytes of tensors that loadParameters() has read.
+  /// Fills this rank's part of parameters, masters and moments from `checkpoint`, which is of this
+  /// model (checkSameModel), in the same way. A state that the checkpoint has in another dtype is
+  /// converted; masters that it has not are its parameters. What this plan has no use for is
+  /// checked for damage all the same, a share on each rank. Not collective. Fails as
+  /// TrainingCheckpoint::read does.
+  Status loadStates(const TrainingCheckpoint &checkpoint);
+
+  /// Bytes of tensors that loadParameters() and loadStates() have read.
   uint64_t bytesRead() const { return bytesRead_; }
 
   /// The bounds that a PassFiller for this plan takes.
@@ -119,7 +128,10 @@ private:
 
   /// Whether the load-balancing loss is over all ranks' tokens of a pass.
   bool isOverPasses() const { return plan().training.auxLossScope == "pass"; }
-  Status loadState(const Checkpoint &checkpoint, size_t index);
+  /// Gives elements [begin, end) of a state in its dtype.
+  using ReadElements = std::function<Status(int64_t begin, int64_t end, std::span<std::byte> out)>;
+  Status fillState(size_t index, const ReadElements &read);
+  Status loadState(const TrainingCheckpoint &checkpoint, size_t index, size_t from);
   Result<std::shared_ptr<const Binding>> bindAt(const char *program, int64_t bucket);
   Status setBatch(const Binding &binding, bool forLoss);
   Status setScalars(const Binding &binding, const UpdateScalars &scalars);

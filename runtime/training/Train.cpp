@@ -1,6 +1,6 @@
 #include "runtime/training/Train.h"
 
-#include "runtime/checkpoint/TrainingCheckpoint.h"
+#include "runtime/checkpoint/CheckpointSaver.h"
 #include "runtime/comm/DeviceGroup.h"
 #include "runtime/core/File.h"
 #include "runtime/training/EventFile.h"
@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cmath>
 #include <deque>
+#include <unistd.h>
 
 namespace switchyard {
 
@@ -39,22 +40,40 @@ SamplerOptions samplerOptions(const Plan &plan, const TrainingArguments *argumen
   return options;
 }
 
+/// Host memory for a rank's checkpoint on its way to the disk: half of what a rank's share of the
+/// machine has left beside the plan.
+int64_t stagingBytes(const Executor &executor) {
+  constexpr int64_t kLeast = int64_t{16} << 20;
+  const auto pages = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES));
+  const int64_t share = pages * sysconf(_SC_PAGESIZE) / executor.plan().mesh.numRanks();
+  const bool isOnHost = executor.plan().target.kind == kernels::Target::Kind::Cpu;
+  const auto taken = static_cast<int64_t>(isOnHost ? executor.plan().peakBytes : 0);
+  return std::max(kLeast, (share - taken) / 2);
+}
+
 /// Steps after which the memory that is in use is as a rule what it stays.
 constexpr int64_t kReportsMemoryAfter = 4;
 
 class Trainer {
 public:
   Trainer(Session &session, const TrainingArguments &arguments, const std::string &tokenizerFile,
-          const Log &log, Sampler sampler, PassFiller filler, Schedule schedule, int64_t totalSteps)
+          const Log &log, Sampler sampler, PassFiller filler, Schedule schedule, int64_t totalSteps,
+          const Dataset &dataset, int64_t firstStep)
       : session_(session), arguments_(arguments), tokenizerFile_(tokenizerFile), log_(log),
         sampler_(std::move(sampler)), filler_(std::move(filler)), schedule_(schedule),
         modelFlops_(session.plan()), peakFlops_(peakFlops(session.executor().device().name())),
-        totalSteps_(totalSteps), progress_(Progress::standardError(0, totalSteps)) {
+        totalSteps_(totalSteps), progress_(Progress::standardError(firstStep, totalSteps)),
+        dataset_(dataset), started_(firstStep), done_(firstStep), saved_(firstStep),
+        saver_(session.executor(), session.agreement(),
+               {arguments.outputDir, arguments.model, tokenizerFile,
+                stagingBytes(session.executor()), arguments.saveTotalLimit}) {
     if (peakFlops_)
       *peakFlops_ *= static_cast<double>(session.plan().mesh.numRanks());
   }
 
   Status run(const std::atomic<bool> &stop);
+  /// Until no checkpoint is under way.
+  Status finishSaves();
 
 private:
   using Clock = std::chrono::steady_clock;
@@ -78,6 +97,8 @@ private:
   Status finishProfile();
   UpdateScalars scalarsOf(int64_t step) const;
   Result<bool> isStopped(const std::atomic<bool> &stop);
+  CheckpointInfo checkpointInfo() const;
+  Status advanceSave();
   Status checkFinite(const StepResult &result);
   Status addMemoryAndTraffic(const Started &started, StepMetrics &metrics);
   Status report(const StepMetrics &metrics);
@@ -100,9 +121,12 @@ private:
   std::unique_ptr<StepProfile> profile_;
   std::deque<Started> underway_;
   Clock::time_point finished_; // when the latest step was
-  int64_t started_ = 0;        // updates
-  int64_t done_ = 0;           // of them, reported
-  int64_t saved_ = 0;          // the update that the last checkpoint holds
+  const Dataset &dataset_;
+  int64_t started_ = 0;      // updates
+  int64_t done_ = 0;         // of them, reported
+  int64_t saved_ = 0;        // the update that the last checkpoint holds
+  bool isSaveReady_ = false; // on all ranks
+  CheckpointSaver saver_;
 };
 
 UpdateScalars Trainer::scalarsOf(int64_t step) const {
@@ -200,11 +224,17 @@ Status Trainer::finish() {
   return session_.agreement().agree(session_.isLeader() ? finishProfile() : Status());
 }
 
-/// Whether a stop signal has come to any of the ranks.
+/// Whether a stop signal has come to any of the ranks. Ranks learn too whether a save can go on.
 Result<bool> Trainer::isStopped(const std::atomic<bool> &stop) {
-  const int64_t mine[] = {stop};
+  const int64_t mine[] = {stop, saver_.isReady()};
   SY_ASSIGN_OR_RETURN(std::span<const int64_t> all, session_.agreement().gather(mine));
-  return std::ranges::max(all) != 0;
+  bool isAnyStopped = false;
+  isSaveReady_ = true;
+  for (size_t i = 0; i < all.size(); i += 2) {
+    isAnyStopped = isAnyStopped || all[i] != 0;
+    isSaveReady_ = isSaveReady_ && all[i + 1] != 0;
+  }
+  return isAnyStopped;
 }
 
 Status Trainer::report(const StepMetrics &metrics) {
@@ -217,21 +247,49 @@ Status Trainer::report(const StepMetrics &metrics) {
 Status Trainer::save() {
   if (saved_ == done_)
     return {};
-  progress_.clear();
-  std::string folder = joinPath(arguments_.outputDir, "checkpoint-" + std::to_string(done_));
-  SY_RETURN_IF_ERROR(saveTrainingCheckpoint(folder, session_.executor(),
-                                            {done_, sampler_.position()}, arguments_.model,
-                                            tokenizerFile_, session_.agreement()));
+  SY_RETURN_IF_ERROR(finishSaves());
+  SY_RETURN_IF_ERROR(saver_.start(checkpointInfo()));
   saved_ = done_;
-  log_.info("saved {}", folder);
   return {};
+}
+
+Status Trainer::advanceSave() {
+  Status status = saver_.advance();
+  if (!status.ok() || !saver_.isUnderway())
+    progress_.clear();
+  if (status.ok() && !saver_.isUnderway())
+    log_.info("saved {}", saver_.saved());
+  return status;
+}
+
+Status Trainer::finishSaves() {
+  while (saver_.isUnderway())
+    SY_RETURN_IF_ERROR(advanceSave());
+  return {};
+}
+
+/// After a step that is done, with none under way.
+CheckpointInfo Trainer::checkpointInfo() const {
+  const Training &training = session_.plan().training;
+  CheckpointInfo info;
+  info.step = done_;
+  info.position = sampler_.position();
+  info.epoch = info.position / dataset_.size();
+  info.seed = arguments_.seed;
+  info.samplingStrategy = arguments_.trainSamplingStrategy;
+  info.records = dataset_.size();
+  info.tokens = dataset_.numTokens();
+  info.globalBatch = sampler_.globalBatch();
+  info.packing = training.packing;
+  info.maxSeqLength = training.maxSeqLength;
+  return info;
 }
 
 Status Trainer::openMetrics() {
   if (arguments_.reportTo == "tensorboard")
     events_.emplace(joinPath(arguments_.outputDir, "runs"));
   SY_ASSIGN_OR_RETURN(metrics_,
-                      MetricsFile::open(joinPath(arguments_.outputDir, "metrics.jsonl"), 0));
+                      MetricsFile::open(joinPath(arguments_.outputDir, "metrics.jsonl"), done_));
   return {};
 }
 
@@ -262,6 +320,10 @@ Status Trainer::openProfile() {
     return Status::usage(
         fmt::format("--profile is of steps {} to {}, but the run has {}; raise --max-steps",
                     StepProfile::kFirstStep + 1, kLast, totalSteps_));
+  if (done_ > StepProfile::kFirstStep)
+    return Status::usage(fmt::format("--profile is of steps {} to {}, but the run goes on at {}; "
+                                     "leave it out, or start a new run",
+                                     StepProfile::kFirstStep + 1, kLast, done_ + 1));
   SY_ASSIGN_OR_RETURN(profile_, StepProfile::create(session_.executor()));
   return {};
 }
@@ -290,6 +352,8 @@ Status Trainer::run(const std::atomic<bool> &stop) {
   };
   while (started_ < totalSteps_) {
     SY_ASSIGN_OR_RETURN(stopped, isStopped(stop));
+    if (saver_.isUnderway() && isSaveReady_)
+      SY_RETURN_IF_ERROR(advanceSave());
     if (stopped)
       break;
     SY_RETURN_IF_ERROR(check(start()));
@@ -309,7 +373,8 @@ Status Trainer::run(const std::atomic<bool> &stop) {
         Status::failed("stopped by a signal before the first step; nothing was saved"));
   if (stopped)
     log_.info("stopped by a signal after step {} of {}", done_, totalSteps_);
-  return save();
+  SY_RETURN_IF_ERROR(save());
+  return finishSaves();
 }
 
 /// Ranks that read other data would compute other passes.
@@ -325,12 +390,27 @@ Status checkSameData(Agreement &agreement, const Dataset &dataset) {
   return {};
 }
 
+/// Ranks that go on from other checkpoints would train other models.
+Status checkSameStart(Agreement &agreement, const CheckpointInfo *resumed) {
+  const int64_t mine[] = {resumed ? resumed->step : 0, resumed ? resumed->position : 0};
+  SY_ASSIGN_OR_RETURN(std::span<const int64_t> all, agreement.gather(mine));
+  for (size_t i = 2; i < all.size(); i += 2)
+    if (all[i] != all[0] || all[i + 1] != all[1])
+      return agreement.agree(Status::invalidInput(fmt::format(
+          "rank {} goes on from step {}, but rank 0 from step {}; give all hosts the same "
+          "--output-dir and checkpoint",
+          i / 2, all[i], all[0])));
+  return {};
+}
+
 } // namespace
 
 Status train(Session &session, const Dataset &dataset, const TrainingArguments &arguments,
-             const std::string &tokenizerFile, const std::atomic<bool> &stop, const Log &log) {
+             const std::string &tokenizerFile, const CheckpointInfo *resumed,
+             const std::atomic<bool> &stop, const Log &log) {
   Agreement &agreement = session.agreement();
   SY_RETURN_IF_ERROR(checkSameData(agreement, dataset));
+  SY_RETURN_IF_ERROR(checkSameStart(agreement, resumed));
   SY_ASSIGN_OR_RETURN(Sampler sampler, agreement.agree(Sampler::create(
                                            dataset, samplerOptions(session.plan(), &arguments))));
   SY_ASSIGN_OR_RETURN(PassFiller filler,
@@ -341,12 +421,24 @@ Status train(Session &session, const Dataset &dataset, const TrainingArguments &
   }
   SY_ASSIGN_OR_RETURN(ScheduleType type,
                       agreement.agree(parseScheduleType(arguments.lrSchedulerType)));
+  const int64_t firstStep = resumed ? resumed->step : 0;
+  if (resumed)
+    SY_RETURN_IF_ERROR(agreement.agree(sampler.seek(resumed->position)));
+  if (firstStep >= totalSteps)
+    return agreement.agree(Status::usage(
+        fmt::format("the run is of {} steps, and the checkpoint has {} done; raise --max-steps or "
+                    "--num-train-epochs",
+                    totalSteps, firstStep)));
   Schedule schedule(type, arguments.learningRate, arguments.warmupStepsOf(totalSteps), totalSteps);
   log.info("{} records, {} tokens; {} steps of {} records", dataset.size(), dataset.numTokens(),
            totalSteps, sampler.globalBatch());
-  return Trainer(session, arguments, tokenizerFile, log, std::move(sampler), std::move(filler),
-                 schedule, totalSteps)
-      .run(stop);
+  Trainer trainer(session, arguments, tokenizerFile, log, std::move(sampler), std::move(filler),
+                  schedule, totalSteps, dataset, firstStep);
+  Status status = trainer.run(stop);
+  // What was saved before a failure that all ranks know of is good.
+  if (!status.ok() && (agreement.size() == 1 || agreement.hasFailed()))
+    (void)trainer.finishSaves();
+  return status;
 }
 
 Result<Evaluation> evaluate(Session &session, const Dataset &dataset) {

@@ -10,8 +10,9 @@
 
 namespace switchyard {
 
-/// Trains `session`, whose parameters are loaded, on `dataset` as `arguments` say. Writes
-/// metrics.jsonl and checkpoint-N into arguments.outputDir, which exists. When `stop` becomes true
+/// Trains `session`, whose states are loaded, on `dataset` as `arguments` say; where `resumed` is
+/// not null, from where it stands (openForResume). Writes metrics.jsonl and checkpoint-N into
+/// arguments.outputDir, which exists. When `stop` becomes true
 /// it finishes the step at hand, saves, and returns. Fails if there was none yet, and, naming the
 /// step, on a loss or gradient norm that is not finite: nothing was updated with it. On a device
 /// that runs ahead a step is reported while the next one runs, of which then nothing is kept
@@ -19,9 +20,11 @@ namespace switchyard {
 ///
 /// With many ranks all of them call it alike, with the same records (others are refused); rank 0
 /// writes the files, `stop` may become true on any of them, and they agree on failures such as a
-/// full disk.
+/// full disk. Checkpoints are written while training goes on; none is left under way at the end.
+/// Usage: `resumed` has all steps done already.
 Status train(Session &session, const Dataset &dataset, const TrainingArguments &arguments,
-             const std::string &tokenizerFile, const std::atomic<bool> &stop, const Log &log);
+             const std::string &tokenizerFile, const CheckpointInfo *resumed,
+             const std::atomic<bool> &stop, const Log &log);
 
 /// What evaluate() finds over all records.
 struct Evaluation {

@@ -51,6 +51,8 @@ constexpr ArgumentField kFields[] = {
      "sequential|random"},
     {"logging_steps", &Args::loggingSteps, "steps between progress lines in a log", 1, kMaxInteger},
     {"save_steps", &Args::saveSteps, "steps between checkpoints", 1, kMaxInteger},
+    {"save_total_limit", &Args::saveTotalLimit, "newest checkpoints to keep; 0: all", 0,
+     kMaxInteger},
     {"resume_from_checkpoint", &Args::resumeFromCheckpoint, "latest, or a checkpoint's folder"},
     {"report_to", &Args::reportTo,
      "where metrics also go: tensorboard writes event files into OUT/runs", 0, 0,

@@ -40,6 +40,7 @@ struct TrainingArguments {
   std::string trainSamplingStrategy = "sequential"; // or random, drawn from the seed
   int64_t loggingSteps = 1;
   int64_t saveSteps = 500;
+  int64_t saveTotalLimit = 0; // 0: all are kept
   std::string reportTo = "none";
   std::string profile; // where a trace of some steps goes; empty: none is made
 

@@ -206,9 +206,12 @@ Status MatrixRunner::measure(const ScenarioRun &run, const Experiment &experimen
   if (!run.keepsCheckpoints) {
     std::error_code error;
     std::vector<std::string> checkpoints;
-    for (const fs::directory_entry &entry : fs::directory_iterator(output, error))
-      if (entry.is_directory(error) && entry.path().filename().string().starts_with("checkpoint-"))
+    for (const fs::directory_entry &entry : fs::directory_iterator(output, error)) {
+      const std::string name = entry.path().filename();
+      const bool isLatest = name == "latest" && entry.is_symlink(error);
+      if (isLatest || (name.starts_with("checkpoint-") && entry.is_directory(error)))
         checkpoints.push_back(entry.path().string());
+    }
     for (const std::string &checkpoint : checkpoints)
       SY_RETURN_IF_ERROR(removeAll(checkpoint));
   }

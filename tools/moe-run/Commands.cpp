@@ -6,6 +6,7 @@
 #include "runtime/data/Alpaca.h"
 #include "runtime/plan/Inspect.h"
 #include "runtime/plan/PlanFile.h"
+#include "runtime/training/Resume.h"
 #include "runtime/training/Train.h"
 #include "runtime/training/Validate.h"
 #include "tools/moe-run/Launch.h"
@@ -22,22 +23,21 @@ namespace switchyard {
 
 namespace {
 
-/// What this version cannot do is refused by name, never passed over.
-Status checkOffered(const TrainingArguments &arguments) {
-  if (!arguments.resumeFromCheckpoint.empty())
-    return Status::usage(
-        "--resume-from-checkpoint is not in this version; start a new run from the "
-        "folder that moe-run export writes");
-  return {};
-}
+/// What the ranks of a process read together.
+struct Inputs {
+  std::optional<Checkpoint> checkpoint; // the model's weights, where the run starts with them
+  std::optional<TrainingCheckpoint> resumed;
+  std::optional<Dataset> dataset;
+};
 
-/// The session of a rank, with the weights that it holds.
-Result<std::unique_ptr<Session>> openSession(const Plan &plan, const Checkpoint &checkpoint,
+/// The session of a rank, with the states that it holds.
+Result<std::unique_ptr<Session>> openSession(const Plan &plan, const Inputs &inputs,
                                              const DeviceOptions &options, Agreement &agreement) {
   auto open = [&]() -> Result<std::unique_ptr<Session>> {
     SY_ASSIGN_OR_RETURN(std::unique_ptr<Session> session,
                         Session::create(plan, options, &agreement));
-    SY_RETURN_IF_ERROR(session->loadParameters(checkpoint));
+    SY_RETURN_IF_ERROR(inputs.resumed ? session->loadStates(*inputs.resumed)
+                                      : session->loadParameters(*inputs.checkpoint));
     return session;
   };
   return agreement.agree(open());
@@ -118,13 +118,25 @@ Status checkOutput(const std::string &folder) {
   return {};
 }
 
-/// The output folder of a run. Where the run ends before its first step, what it wrote goes again.
+/// Whether the run goes on in its output folder, which then is not empty.
+Result<bool> checkResume(const TrainingArguments &arguments) {
+  if (arguments.resumeFromCheckpoint.empty())
+    return false;
+  SY_ASSIGN_OR_RETURN(std::string checkpoint, resumedFolder(arguments));
+  return isResumedIn(checkpoint, arguments);
+}
+
+/// The output folder of a run. Where the run ends before its first step, what it wrote goes again;
+/// but what an earlier run wrote stays (`isResumed`).
 class OutputFolder {
 public:
-  explicit OutputFolder(std::string path) : path_(std::move(path)), made_(!fileExists(path_)) {}
+  OutputFolder(std::string path, bool isResumed)
+      : path_(std::move(path)), made_(!fileExists(path_)), isResumed_(isResumed) {}
   OutputFolder(const OutputFolder &) = delete;
   ~OutputFolder() {
     std::error_code error;
+    if (isResumed_)
+      return;
     if (std::uintmax_t bytes = std::filesystem::file_size(joinPath(path_, kMetrics), error);
         !error && bytes > 0)
       return;
@@ -134,12 +146,15 @@ public:
       std::filesystem::remove(path_, error);
   }
 
-  /// Makes the folder, with `plan` in it unless the user has one.
+  /// Makes the folder, with `plan` in it unless the user has one, and without what a save that was
+  /// killed left.
   Status make(const Plan *plan) {
     std::error_code error;
     std::filesystem::create_directories(path_, error);
     if (error)
       return Status::failed(path_ + ": cannot be made: " + error.message());
+    for (const char *prefix : {"checkpoint-", "latest"})
+      SY_RETURN_IF_ERROR(removeTemporaries(path_, prefix));
     return plan ? writePlan(*plan, joinPath(path_, kPlan)) : Status();
   }
 
@@ -149,22 +164,20 @@ private:
 
   std::string path_;
   bool made_;
+  bool isResumed_;
 };
 
-/// What the ranks of a process read together.
-struct Inputs {
-  std::optional<Checkpoint> checkpoint;
-  std::optional<Dataset> dataset;
-};
-
-/// Says how many ranks there are, and reads the model's weights and the data for `plan`.
+/// Says how many ranks there are, and reads the data for `plan` and, unless `resumes`, the model's
+/// weights.
 Result<Inputs> readInputs(const std::string &model, const std::string &data,
                           const std::string &tokenizer, const Plan &plan, const Launch &launch,
-                          const Log &log) {
+                          const Log &log, bool resumes = false) {
   announce(launch, log);
   SY_RETURN_IF_ERROR(checkInputs(model, data, tokenizer));
   Inputs inputs;
-  SY_ASSIGN_OR_RETURN(inputs.checkpoint, Checkpoint::open(model));
+  if (!resumes) {
+    SY_ASSIGN_OR_RETURN(inputs.checkpoint, Checkpoint::open(model));
+  }
   SY_ASSIGN_OR_RETURN(inputs.dataset, loadDataset(data, tokenizer, plan.training, log));
   return inputs;
 }
@@ -173,7 +186,6 @@ Result<Inputs> readInputs(const std::string &model, const std::string &data,
 
 Status runTrain(const TrainingArguments &arguments) {
   SY_RETURN_IF_ERROR(validateArguments(arguments));
-  SY_RETURN_IF_ERROR(checkOffered(arguments));
   SY_ASSIGN_OR_RETURN(Launch launch, Launch::create(arguments.ranks));
   SY_ASSIGN_OR_RETURN(bool startsRanks,
                       hasRanksToStart(launch, arguments.plan, arguments.target.value_or("")));
@@ -181,34 +193,44 @@ Status runTrain(const TrainingArguments &arguments) {
     return launch.startRanks();
   const std::string tokenizer = tokenizerPath(arguments.tokenizer, arguments.model);
   Plan plan;
+  bool isResumed = false; // in the output folder
   if (launch.isLeader()) {
     SY_RETURN_IF_ERROR(checkInputs(arguments.model, arguments.data, tokenizer));
-    SY_RETURN_IF_ERROR(checkOutput(arguments.outputDir));
+    SY_ASSIGN_OR_RETURN(isResumed, checkResume(arguments));
+    if (!isResumed)
+      SY_RETURN_IF_ERROR(checkOutput(arguments.outputDir));
     // Nothing is written until all is read: a signal may end this program before.
     SY_ASSIGN_OR_RETURN(plan, planForTraining(arguments, launch));
   }
   std::optional<OutputFolder> output;
   if (launch.isLeader())
-    output.emplace(arguments.outputDir);
+    output.emplace(arguments.outputDir, isResumed);
   Inputs inputs;
   std::once_flag once;
   std::optional<StopSignals> signals;
   auto load = [&](const Plan &plan) -> Status {
     const Log log(launch.isLeader() ? Log::Level::Info : Log::Level::Off);
-    SY_ASSIGN_OR_RETURN(inputs,
-                        readInputs(arguments.model, arguments.data, tokenizer, plan, launch, log));
+    const bool resumes = !arguments.resumeFromCheckpoint.empty();
+    SY_ASSIGN_OR_RETURN(
+        inputs, readInputs(arguments.model, arguments.data, tokenizer, plan, launch, log, resumes));
+    if (resumes) {
+      SY_ASSIGN_OR_RETURN(inputs.resumed, openForResume(arguments, plan, *inputs.dataset));
+      log.info("going on from {}", inputs.resumed->folder());
+    }
     log.info("{}", summary(plan));
     return {};
   };
   auto run = [&](const Plan &plan, Agreement &agreement) -> Status {
     SY_ASSIGN_OR_RETURN(
         std::unique_ptr<Session> session,
-        openSession(plan, *inputs.checkpoint, deviceOptions(launch, arguments.threads), agreement));
+        openSession(plan, inputs, deviceOptions(launch, arguments.threads), agreement));
     std::call_once(once, [&] { signals.emplace(); });
     SY_RETURN_IF_ERROR(agreement.agree(
         agreement.isLeader() ? output->make(arguments.plan.empty() ? &plan : nullptr) : Status()));
     const Log log(agreement.isLeader() ? Log::Level::Info : Log::Level::Off);
-    return train(*session, *inputs.dataset, arguments, tokenizer, signals->requested(), log);
+    return train(*session, *inputs.dataset, arguments, tokenizer,
+                 inputs.resumed ? &inputs.resumed->manifest().info : nullptr, signals->requested(),
+                 log);
   };
   return launch.run(std::move(plan),
                     communicatorOptions(arguments.commTimeout, arguments.outputDir), {load, run});
@@ -250,7 +272,7 @@ Status runValidate(const ValidateArguments &arguments) {
   auto run = [&](const Plan &plan, Agreement &agreement) -> Status {
     SY_ASSIGN_OR_RETURN(
         std::unique_ptr<Session> session,
-        openSession(plan, *inputs.checkpoint, deviceOptions(launch, arguments.threads), agreement));
+        openSession(plan, inputs, deviceOptions(launch, arguments.threads), agreement));
     return validate(*session, *golden, *inputs.checkpoint, {});
   };
   return launch.run(std::move(plan), communicatorOptions(arguments.commTimeout, ""), {load, run});
@@ -277,7 +299,7 @@ Status runEvaluate(const EvaluateArguments &arguments) {
   auto run = [&](const Plan &plan, Agreement &agreement) -> Status {
     SY_ASSIGN_OR_RETURN(
         std::unique_ptr<Session> session,
-        openSession(plan, *inputs.checkpoint, deviceOptions(launch, arguments.threads), agreement));
+        openSession(plan, inputs, deviceOptions(launch, arguments.threads), agreement));
     SY_ASSIGN_OR_RETURN(Evaluation result, evaluate(*session, *inputs.dataset));
     if (!agreement.isLeader())
       return {};

@@ -1,5 +1,6 @@
 #include "runtime/checkpoint/TrainingCheckpoint.h"
 
+#include "runtime/checkpoint/CheckpointSaver.h"
 #include "runtime/checkpoint/Weights.h"
 #include "runtime/core/Json.h"
 #include "runtime/device/cpu/CpuDevice.h"
@@ -9,7 +10,11 @@
 
 #include <gmock/gmock.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <iostream>
+#include <map>
+#include <random>
 #include <set>
 
 namespace switchyard {
@@ -47,9 +52,23 @@ protected:
     folder_.write("model/config.json", R"({"model_type": "mixtral", "dtype": "float32"})");
     folder_.write("model/generation_config.json", "{}");
     folder_.write("spm.model", "pieces");
-    Status status = saveTrainingCheckpoint(checkpoint_, *executor_, {3, 48}, model_,
-                                           folder_.file("spm.model"), alone_);
+    options_ = {folder_.path(), model_, folder_.file("spm.model")};
+    Status status = save(3);
     ASSERT_TRUE(status.ok()) << status.message();
+  }
+
+  Status save(int64_t step) {
+    CheckpointInfo info;
+    info.step = step;
+    info.position = 48;
+    info.seed = 42;
+    info.samplingStrategy = "random";
+    info.records = 30;
+    info.tokens = 3000;
+    info.globalBatch = 16;
+    CheckpointSaver saver(*executor_, alone_, options_);
+    SY_RETURN_IF_ERROR(saver.start(info));
+    return saver.finish();
   }
 
   static std::vector<float> values(size_t state) {
@@ -59,16 +78,27 @@ protected:
     return result;
   }
 
+  /// What a resumed run reads: all.
+  Status readAll() {
+    SY_ASSIGN_OR_RETURN(TrainingCheckpoint checkpoint, TrainingCheckpoint::open(checkpoint_));
+    for (size_t i = 0; i < checkpoint.manifest().states.size(); ++i)
+      SY_RETURN_IF_ERROR(checkpoint.check(i, 0, checkpoint.manifest().states[i].count()));
+    return {};
+  }
+
+  std::string shortened(std::string message) {
+    for (size_t at; (at = message.find(folder_.path() + "/")) != std::string::npos;)
+      message.erase(at, folder_.path().size() + 1);
+    return message;
+  }
+
   /// The message of an export that must fail as InvalidInput, and leave nothing.
   std::string refusal() {
     std::set<std::string> before = namesIn(folder_.path());
     Status status = exportTrainingCheckpoint(checkpoint_, folder_.file("hf"));
     EXPECT_EQ(status.code(), StatusCode::InvalidInput);
     EXPECT_EQ(namesIn(folder_.path()), before);
-    std::string message = status.message();
-    for (size_t at; (at = message.find(folder_.path() + "/")) != std::string::npos;)
-      message.erase(at, folder_.path().size() + 1);
-    return message;
+    return shortened(status.message());
   }
 
   void write(const std::string &name, std::string_view content) {
@@ -83,36 +113,197 @@ protected:
   std::string checkpoint_ = folder_.file("checkpoint-3");
   std::unique_ptr<Executor> executor_;
   Agreement alone_;
+  CheckpointSaverOptions options_;
 };
+
+constexpr char kStates[] = "states-00000-of-00001.safetensors";
 
 TEST_F(TrainingCheckpointTest, HoldsAllThatARunNeeds) {
   EXPECT_THAT(namesIn(checkpoint_),
-              UnorderedElementsAre("checkpoint.json", "states.safetensors", "step.plan", "model"));
+              UnorderedElementsAre("checkpoint.json", kStates, "step.plan", "model"));
   EXPECT_THAT(namesIn(folder_.file("checkpoint-3/model")),
               UnorderedElementsAre("config.json", "generation_config.json", "tokenizer.model"));
   EXPECT_EQ(read("model/tokenizer.model"), "pieces");
-  Result<Json> info = readJson(folder_.file("checkpoint-3/checkpoint.json"));
-  ASSERT_TRUE(info.ok()) << info.status().message();
-  EXPECT_EQ(*getInteger(*info, "step", 0, 10), 3);
-  EXPECT_EQ(*getInteger(*info, "position", 0, 100), 48);
-  EXPECT_EQ(*getString(*info, "model_fingerprint"), "0123456789abcdef");
+  Result<TrainingCheckpoint> checkpoint = TrainingCheckpoint::open(checkpoint_);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status().message();
+  const Manifest &manifest = checkpoint->manifest();
+  EXPECT_EQ(manifest.info.step, 3);
+  EXPECT_EQ(manifest.info.position, 48);
+  EXPECT_EQ(manifest.info.seed, 42);
+  EXPECT_EQ(manifest.info.samplingStrategy, "random");
+  EXPECT_EQ(manifest.info.globalBatch, 16);
+  EXPECT_EQ(manifest.modelFingerprint, "0123456789abcdef");
+  EXPECT_EQ(manifest.mesh, Mesh());
   Result<Plan> plan = load(folder_.file("checkpoint-3/step.plan"));
   ASSERT_TRUE(plan.ok()) << plan.status().message();
   EXPECT_EQ(serialize(*plan), serialize(executor_->plan()));
 
   // Every parameter and moment, no gradient.
-  Result<SafetensorsFile> states =
-      SafetensorsFile::open(folder_.file("checkpoint-3/states.safetensors"));
-  ASSERT_TRUE(states.ok()) << states.status().message();
-  EXPECT_EQ(states->tensors().size(), 6u);
+  EXPECT_EQ(manifest.states.size(), 6u);
   for (size_t index : {0, 1, 4, 5, 6, 7}) {
-    const TensorEntry *entry = states->find(executor_->plan().states[index].name);
-    ASSERT_TRUE(entry);
+    int64_t state = checkpoint->findState(executor_->plan().states[index].name);
+    ASSERT_GE(state, 0);
     std::vector<float> found(kElements);
-    std::memcpy(found.data(), states->bytes(*entry)->data(), kElements * sizeof(float));
+    auto bytes = std::as_writable_bytes(std::span(found));
+    ASSERT_TRUE(checkpoint->read(state, 0, kElements, bytes).ok());
     EXPECT_EQ(found, values(index));
+    ASSERT_TRUE(checkpoint->read(state, 5, 12, bytes.subspan(0, 28)).ok());
+    EXPECT_EQ(found[0], values(index)[5]);
+    EXPECT_EQ(found[6], values(index)[11]);
+    EXPECT_THAT(checkpoint->read(state, 5, 12, bytes).message(), HasSubstr("do not fit into 384"));
+    EXPECT_FALSE(checkpoint->read(state, 90, 97, bytes.subspan(0, 28)).ok());
   }
-  EXPECT_THAT(namesIn(folder_.path()), UnorderedElementsAre("model", "spm.model", "checkpoint-3"));
+  EXPECT_THAT(namesIn(folder_.path()),
+              UnorderedElementsAre("model", "spm.model", "checkpoint-3", "latest"));
+  EXPECT_EQ(fs::read_symlink(folder_.file("latest")), "checkpoint-3");
+}
+
+TEST_F(TrainingCheckpointTest, NeedsLittleStagingMemory) {
+  options_.stagingBytes = 1;
+  ASSERT_TRUE(save(4).ok());
+  EXPECT_EQ(TestFolder::read(folder_.file("checkpoint-4/" + std::string(kStates))), read(kStates));
+}
+
+TEST_F(TrainingCheckpointTest, KeepsTheNewest) {
+  options_.totalLimit = 2;
+  for (int64_t step : {4, 5, 10})
+    ASSERT_TRUE(save(step).ok());
+  EXPECT_THAT(checkpointSteps(folder_.path()), ::testing::ElementsAre(5, 10));
+  EXPECT_EQ(*latestCheckpoint(folder_.path()), folder_.file("checkpoint-10"));
+  EXPECT_THAT(namesIn(folder_.path()), UnorderedElementsAre("model", "spm.model", "checkpoint-5",
+                                                            "checkpoint-10", "latest"));
+  EXPECT_EQ(fs::read_symlink(folder_.file("latest")), "checkpoint-10");
+}
+
+TEST_F(TrainingCheckpointTest, FindsTheLatest) {
+  EXPECT_EQ(*latestCheckpoint(folder_.path()), checkpoint_);
+  fs::create_directory(folder_.file("checkpoint-9")); // nothing in it
+  fs::copy(checkpoint_, folder_.file("checkpoint-007"));
+  fs::copy(checkpoint_, folder_.file("checkpoint-8x"));
+  fs::copy(checkpoint_, folder_.file(".checkpoint-8.1-0.tmp"));
+  EXPECT_EQ(*latestCheckpoint(folder_.path()), checkpoint_);
+  EXPECT_EQ(shortened(latestCheckpoint(model_).status().message()),
+            "model: holds no checkpoint-N to resume from; leave --resume-from-checkpoint out, or "
+            "name a checkpoint's folder");
+}
+
+TEST_F(TrainingCheckpointTest, SaysHowModelsDiffer) {
+  Result<TrainingCheckpoint> checkpoint = TrainingCheckpoint::open(checkpoint_);
+  ASSERT_TRUE(checkpoint.ok());
+  Plan plan = executor_->plan();
+  auto refused = [&](const char *config) {
+    Result<Json> json = parseJson(config, "config");
+    return shortened(checkSameModel(*checkpoint, plan, *json, "hf/config.json").message());
+  };
+  EXPECT_EQ(refused("{}"), ""); // the fingerprint is the same
+  plan.states[4].shape = {test::kWidth, test::kVocab};
+  EXPECT_EQ(refused("{}"), "checkpoint-3: state " + plan.states[4].name +
+                               " has the shape [12, 8], but [8, 12] in the plan");
+  plan.states[4].name = "other";
+  EXPECT_EQ(refused("{}"), "checkpoint-3: has no state other, which the plan has");
+  plan.modelFingerprint = "fedcba9876543210";
+  EXPECT_EQ(
+      refused(R"({"model_type": "olmoe", "use_cache": true, "layers": 2})"),
+      "checkpoint-3: is a checkpoint of another model: in hf/config.json \"layers\" is 2, but "
+      "null in the checkpoint, \"model_type\" is \"olmoe\", but \"mixtral\" in the "
+      "checkpoint; give --model that model's folder, or another checkpoint");
+}
+
+/// One bit of one file, 1,000 times; SWITCHYARD_BIT_FLIPS says how many times else.
+TEST_F(TrainingCheckpointTest, FindsEveryFlippedBit) {
+  ASSERT_TRUE(readAll().ok());
+  const char *times = std::getenv("SWITCHYARD_BIT_FLIPS");
+  const int count = times ? std::atoi(times) : 1000;
+  const std::string names[] = {"checkpoint.json",
+                               kStates,
+                               "step.plan",
+                               "model/config.json",
+                               "model/tokenizer.model",
+                               "model/generation_config.json"};
+  std::mt19937 random(7);
+  std::map<std::string, int> found;
+  for (int i = 0; i < count; ++i) {
+    const std::string &name = names[random() % std::size(names)];
+    const std::string whole = read(name);
+    std::string damaged = whole;
+    const size_t bit = random() % (whole.size() * 8);
+    damaged[bit / 8] = static_cast<char>(damaged[bit / 8] ^ 1 << bit % 8);
+    write(name, damaged);
+    Status status = readAll();
+    EXPECT_EQ(status.code(), StatusCode::InvalidInput) << name << ", bit " << bit;
+    EXPECT_THAT(status.message(), HasSubstr(name)) << "bit " << bit;
+    found[name] += status.code() == StatusCode::InvalidInput;
+    write(name, whole);
+  }
+  for (const auto &[name, number] : found)
+    std::cout << name << ": " << number << " flipped bits found\n";
+  EXPECT_TRUE(readAll().ok());
+}
+
+TEST(ManifestTest, RanksShareEveryState) {
+  Plan plan = test::newPlan();
+  const AxisSet all = test::kFsdpAndEp;
+  test::addState(plan, StateKind::Parameter, "flat", {1000, 7}, -1, DType::F32, {{}, all});
+  test::addState(plan, StateKind::Parameter, "experts", {4, 33, 5}, -1, DType::BF16,
+                 {Axis::Ep, Axis::Fsdp});
+  test::addState(plan, StateKind::Parameter, "whole", {3}, -1, DType::BF16);
+  test::addState(plan, StateKind::Gradient, "grad", {3}, 2);
+  for (Mesh mesh : {Mesh{{1, 1, 1}}, Mesh{{2, 1, 2}}, Mesh{{3, 2, 4}}, Mesh{{5, 1, 1}}}) {
+    plan.mesh = mesh;
+    Result<Manifest> manifest = manifestOf(plan);
+    ASSERT_TRUE(manifest.ok()) << manifest.status().message();
+    manifest->info.globalBatch = 1;
+    ASSERT_EQ(manifest->states.size(), 3u);
+    ASSERT_EQ(static_cast<int64_t>(manifest->rankFiles.size()), mesh.numRanks());
+    for (SavedRankFile &file : manifest->rankFiles)
+      for (SavedPiece &piece : file.pieces)
+        piece.checksums.assign(
+            checksumBlocks(piece.elements.count(), manifest->states[piece.state].dtype), 1);
+    // That pieces cover states exactly is what parsing checks.
+    Result<Manifest> parsed = parseManifest(formatManifest(*manifest));
+    ASSERT_TRUE(parsed.ok()) << parsed.status().message();
+    EXPECT_EQ(formatManifest(*parsed), formatManifest(*manifest));
+    // Replicas write about as much as each other.
+    if (mesh.size(Axis::Dp) > 1) {
+      EXPECT_LT(manifest->rankFiles[0].pieces[0].elements.count(),
+                localRange({1000, 7}, plan.states[0].sharding, mesh, 0).count());
+    }
+  }
+}
+
+TEST(ManifestTest, NamesWhatDoesNotFit) {
+  Plan plan = test::newPlan();
+  test::addState(plan, StateKind::Parameter, "a", {4, 2});
+  auto refused = [&](auto change) {
+    Manifest manifest = *manifestOf(plan);
+    manifest.rankFiles[0].pieces[0].checksums = {1};
+    manifest.info.globalBatch = 1;
+    change(manifest);
+    Result<Manifest> parsed = parseManifest(formatManifest(manifest));
+    return parsed.ok() ? "" : parsed.status().message();
+  };
+  EXPECT_EQ(refused([](Manifest &) {}), "");
+  EXPECT_EQ(refused([](Manifest &m) { m.rankFiles[0].pieces[0].elements.end = 7; }),
+            "state a: its pieces do not follow each other from element 7 on");
+  EXPECT_EQ(refused([](Manifest &m) { m.rankFiles[0].pieces.clear(); }),
+            "state a: its pieces do not follow each other from element 0 on");
+  EXPECT_EQ(refused([](Manifest &m) { m.rankFiles[0].pieces[0].elements.end = 9; }),
+            "rank 0: \"elements\" is [0, 9], expected [begin, end] within 8");
+  EXPECT_EQ(refused([](Manifest &m) { m.rankFiles[0].pieces[0].checksums.clear(); }),
+            "rank 0: state a: \"checksums\" has 0 characters, expected 1 of 16 hexadecimal digits");
+  EXPECT_EQ(refused([](Manifest &m) { m.states[0].shape = {4, 3}; }),
+            "state a: \"tensors\" end at 8, expected 12");
+  EXPECT_EQ(
+      refused([](Manifest &m) { m.states[0].tensors[0].shape = {3}; }),
+      "state a: tensor \"a\" of shape [3] does not fit to elements [0, 8), expected from 0 on");
+  EXPECT_EQ(refused([](Manifest &m) { m.states.push_back(m.states[0]); }),
+            "state a is there twice");
+  EXPECT_EQ(refused([](Manifest &m) { m.files.push_back({"model/../../etc", 1, 1}); }),
+            "\"name\" is \"model/../../etc\", expected one within the checkpoint's folder");
+  EXPECT_EQ(refused([](Manifest &m) { m.mesh.sizes[1] = 0; }),
+            "\"mesh\" is [1, 0, 1], expected [dp, fsdp, ep]");
+  EXPECT_EQ(refused([](Manifest &m) { m.info.globalBatch = 0; }),
+            "\"global_batch\" is 0, expected an integer in [1, 9223372036854775807]");
 }
 
 TEST_F(TrainingCheckpointTest, ExportsItsParameters) {
@@ -131,27 +322,32 @@ TEST_F(TrainingCheckpointTest, ExportsItsParameters) {
 }
 
 TEST_F(TrainingCheckpointTest, NeverWritesOverAnything) {
-  Status status = saveTrainingCheckpoint(checkpoint_, *executor_, {4, 64}, model_, "", alone_);
+  const std::string before = read("checkpoint.json");
+  Status status = save(3);
   EXPECT_EQ(status.code(), StatusCode::InvalidInput);
-  EXPECT_THAT(status.message(), HasSubstr("checkpoint-3"));
-  EXPECT_EQ(*getInteger(*readJson(folder_.file("checkpoint-3/checkpoint.json")), "step", 0, 10), 3);
+  EXPECT_THAT(status.message(), HasSubstr("checkpoint-3: exists already"));
+  EXPECT_EQ(read("checkpoint.json"), before);
   EXPECT_EQ(exportTrainingCheckpoint(checkpoint_, model_).code(), StatusCode::InvalidInput);
   EXPECT_THAT(namesIn(model_), UnorderedElementsAre("config.json", "generation_config.json"));
 }
 
 TEST_F(TrainingCheckpointTest, ASaveThatFailsLeavesNothing) {
-  std::string target = folder_.file("checkpoint-4");
   std::set<std::string> before = namesIn(folder_.path());
-  Status status = saveTrainingCheckpoint(target, *executor_, {4, 64}, model_,
-                                         folder_.file("none.model"), alone_);
-  EXPECT_THAT(status.message(), HasSubstr("none.model: cannot be read: No such file"));
-  status = saveTrainingCheckpoint(target, *executor_, {4, 64}, folder_.path(), "", alone_);
-  EXPECT_THAT(status.message(), HasSubstr("/config.json: cannot be read: No such file"));
+  options_.tokenizerFile = folder_.file("none.model");
+  EXPECT_THAT(save(4).message(), HasSubstr("none.model: cannot be read: No such file"));
+  options_.modelFolder = folder_.path();
+  EXPECT_THAT(save(4).message(), HasSubstr("/config.json: cannot be read: No such file"));
   EXPECT_EQ(namesIn(folder_.path()), before);
-  status = saveTrainingCheckpoint(folder_.file("none/checkpoint-4"), *executor_, {4, 64}, model_,
-                                  folder_.file("spm.model"), alone_);
+  options_.outputDir = folder_.file("none");
+  Status status = save(4);
   EXPECT_EQ(status.code(), StatusCode::Failed);
   EXPECT_THAT(status.message(), HasSubstr("none/checkpoint-4"));
+  {
+    CheckpointSaver abandoned(*executor_, alone_, {folder_.path(), model_, ""});
+    EXPECT_TRUE(abandoned.start({.step = 5, .samplingStrategy = "random"}).ok());
+    EXPECT_TRUE(abandoned.isUnderway());
+  }
+  EXPECT_EQ(namesIn(folder_.path()), before);
 }
 
 TEST_F(TrainingCheckpointTest, AnExportThatIsStoppedLeavesNothing) {
@@ -164,7 +360,7 @@ TEST_F(TrainingCheckpointTest, AnExportThatIsStoppedLeavesNothing) {
 }
 
 TEST_F(TrainingCheckpointTest, NamesFilesThatAreMissing) {
-  for (const char *name : {"model/config.json", "states.safetensors", "step.plan"}) {
+  for (const char *name : {"model/config.json", kStates, "step.plan"}) {
     fs::rename(checkpoint_ + "/" + name, folder_.file("away"));
     EXPECT_EQ(refusal(), std::string("checkpoint-3/") + name +
                              ": cannot be read: No such file or directory; check the path");
@@ -178,70 +374,55 @@ TEST_F(TrainingCheckpointTest, NamesFilesThatAreMissing) {
   EXPECT_THAT(refusal(), HasSubstr("none: holds no checkpoint.json"));
 }
 
-TEST_F(TrainingCheckpointTest, NamesWhatIsWrongInCheckpointJson) {
-  const std::string whole = read("checkpoint.json");
-  auto with = [&](const std::string &old, const std::string &replacement) {
-    std::string text = whole;
-    size_t at = text.find(old);
-    EXPECT_NE(at, std::string::npos) << old;
-    write("checkpoint.json", text.replace(at, old.size(), replacement));
-    return refusal();
-  };
-  EXPECT_EQ(with("\"format_version\": 1", "\"format_version\": 2"),
-            "checkpoint-3/checkpoint.json: \"format_version\" is 2, expected an integer in [1, 1]");
-  EXPECT_EQ(
-      with("0123456789abcdef", "0123456789abcdee"),
-      "checkpoint-3/checkpoint.json: \"model_fingerprint\" is 0123456789abcdee, but step.plan "
-      "beside it is of the model 0123456789abcdef");
-  EXPECT_EQ(with("\"model_fingerprint\"", "\"fingerprint\""),
-            "checkpoint-3/checkpoint.json: \"model_fingerprint\" is missing, expected a string");
-  write("checkpoint.json", "{\n\"step\": 3,");
-  EXPECT_THAT(refusal(), HasSubstr("checkpoint-3/checkpoint.json: is not valid JSON at line 2"));
-  write("checkpoint.json", "");
-  EXPECT_THAT(refusal(), HasSubstr("checkpoint-3/checkpoint.json: is not valid JSON at line 1"));
-}
-
 TEST_F(TrainingCheckpointTest, NamesFilesThatAreDamaged) {
-  std::string states = read("states.safetensors");
-  write("states.safetensors", std::string_view(states).substr(0, states.size() - 1));
-  EXPECT_THAT(refusal(), HasSubstr("checkpoint-3/states.safetensors: "));
-  write("states.safetensors", states);
-  std::string plan = read("step.plan");
-  write("step.plan", std::string_view(plan).substr(0, plan.size() / 2));
-  EXPECT_THAT(refusal(), HasSubstr("checkpoint-3/step.plan: the plan file has "));
-  write("step.plan", "plan");
-  EXPECT_THAT(refusal(), HasSubstr("checkpoint-3/step.plan: "));
-  write("step.plan", plan);
-  write("model/config.json", "[]");
-  EXPECT_THAT(refusal(), HasSubstr("checkpoint-3/model/config.json: is an array of 0, expected an "
-                                   "object"));
-}
-
-TEST_F(TrainingCheckpointTest, NamesAPlanThatIsNotSafe) {
-  Plan plan = executor_->plan();
-  plan.states[1].offset = plan.states[0].offset;
-  ASSERT_TRUE(writePlan(plan, checkpoint_ + "/step.plan").ok());
-  EXPECT_THAT(refusal(), HasSubstr("checkpoint-3/step.plan: "));
-}
-
-TEST_F(TrainingCheckpointTest, NamesTensorsThatThePlanWantsOtherwise) {
-  std::string path = checkpoint_ + "/states.safetensors";
-  auto rewrite = [&](const TensorSpec &spec) {
-    fs::remove(path);
-    Result<SafetensorsWriter> writer = SafetensorsWriter::create(path, std::span(&spec, 1));
-    EXPECT_TRUE(writer.ok());
-    std::vector<std::byte> bytes(kElements * (spec.dtype == TensorDType::F32 ? 4 : 2));
-    EXPECT_TRUE(writer->append(bytes).ok() && writer->finish().ok());
-    return refusal();
+  const std::string advice = "; the file is damaged, take another checkpoint";
+  auto with = [&](const std::string &name, auto change) {
+    const std::string whole = read(name);
+    std::string text = whole;
+    change(text);
+    write(name, text);
+    std::string message = shortened(readAll().message());
+    write(name, whole);
+    return message;
   };
-  EXPECT_EQ(
-      rewrite({"head", TensorDType::F32, {test::kVocab, test::kWidth}}),
-      "checkpoint-3/states.safetensors: expected a tensor \"embed\" of type f32[12, 8], found "
-      "none");
-  EXPECT_THAT(rewrite({"embed", TensorDType::F32, {test::kWidth, test::kVocab}}),
-              HasSubstr("expected a tensor \"embed\" of type f32[12, 8], found another"));
-  EXPECT_THAT(rewrite({"embed", TensorDType::BF16, {test::kVocab, test::kWidth}}),
-              HasSubstr("expected a tensor \"embed\" of type f32[12, 8], found another"));
+  const auto cut = [](std::string &text) { text.pop_back(); };
+  const auto flip = [](std::string &text) { text.back() = static_cast<char>(text.back() ^ 1); };
+  EXPECT_EQ(with("model/config.json", cut),
+            "checkpoint-3/model/config.json: has 44 bytes, expected 45" + advice);
+  EXPECT_EQ(with("model/config.json", flip),
+            "checkpoint-3/model/config.json: does not have the checksum that checkpoint.json says" +
+                advice);
+  EXPECT_EQ(with("step.plan", flip),
+            "checkpoint-3/step.plan: does not have the checksum that checkpoint.json says" +
+                advice);
+  const std::string states = "checkpoint-3/" + std::string(kStates);
+  EXPECT_THAT(with(kStates, cut), HasSubstr(states + ": has "));
+  EXPECT_THAT(with(kStates, flip),
+              ::testing::MatchesRegex(states +
+                                      ": state .*: the bytes from [0-9]+ to [0-9]+ do "
+                                      "not have the checksum that checkpoint.json says" +
+                                      advice));
+  EXPECT_EQ(with(kStates, [](std::string &text) { text[text.find("  ")] = '\t'; }),
+            states + ": its header does not have the checksum that checkpoint.json says" + advice);
+  const std::string edited = "; the file is damaged or was edited, take another checkpoint";
+  EXPECT_EQ(with("checkpoint.json", cut),
+            "checkpoint-3/checkpoint.json: does not have the checksum that it says" + edited);
+  EXPECT_EQ(with("checkpoint.json", [](std::string &text) { text[0] = '['; }),
+            "checkpoint-3/checkpoint.json: does not begin with its checksum" + edited);
+  EXPECT_EQ(with("checkpoint.json", [](std::string &text) { text.clear(); }),
+            "checkpoint-3/checkpoint.json: does not begin with its checksum" + edited);
+  write("model/config.json", "[]");
+  EXPECT_THAT(refusal(), HasSubstr("checkpoint-3/model/config.json: has 2 bytes, expected 45"));
+}
+
+TEST_F(TrainingCheckpointTest, NamesTensorsThatAreNotTheManifests) {
+  const std::string path = checkpoint_ + "/" + kStates;
+  Manifest manifest = TrainingCheckpoint::open(checkpoint_)->manifest();
+  manifest.states[0].name = "other";
+  write("checkpoint.json", formatManifest(manifest));
+  EXPECT_EQ(refusal(), "checkpoint-3/" + std::string(kStates) +
+                           ": has no tensor \"other\" of 96 elements, which checkpoint.json says "
+                           "it has");
 }
 
 } // namespace

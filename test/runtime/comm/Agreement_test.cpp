@@ -27,6 +27,17 @@ TEST_P(AgreementTest, GathersValuesInRankOrder) {
   });
 }
 
+TEST_P(AgreementTest, SharesTheLeadersText) {
+  test::runRanks(GetParam(), [](Communicator &communicator) {
+    Agreement agreement(&communicator);
+    for (const char *text : {"of rank 0", ""}) {
+      Result<std::string> shared = agreement.share(agreement.isLeader() ? text : "another text");
+      ASSERT_TRUE(shared.ok()) << shared.status().message();
+      EXPECT_EQ(*shared, text);
+    }
+  });
+}
+
 TEST_P(AgreementTest, AFailureIsThatOfTheLowestRankOnAll) {
   test::runRanks(GetParam(), [](Communicator &communicator) {
     Agreement agreement(&communicator);

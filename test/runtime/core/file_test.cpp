@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <filesystem>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -152,6 +153,42 @@ TEST(File, CopiesAFile) {
   EXPECT_EQ(TestFolder::read(folder.file("b")), std::string("x\0y", 3));
   EXPECT_THAT(copyFile(folder.file("none"), folder.file("c")).message(),
               HasSubstr("none: cannot be read"));
+}
+
+TEST(File, LinksInPlaceOfALink) {
+  TestFolder folder;
+  ASSERT_TRUE(linkAtomically("a", folder.file("latest")).ok());
+  ASSERT_TRUE(linkAtomically("b", folder.file("latest")).ok());
+  EXPECT_EQ(std::filesystem::read_symlink(folder.file("latest")), "b");
+  EXPECT_EQ(linkAtomically("c", folder.write("file", "x")).message(),
+            folder.file("file") + ": is there already and is no symbolic link; remove it");
+  EXPECT_THAT(linkAtomically("c", folder.file("none/latest")).message(),
+              HasSubstr("none/latest: cannot be written: No such file"));
+  EXPECT_EQ(folder.count(), 2u);
+}
+
+TEST(File, RemovesAFolderAsAWhole) {
+  TestFolder folder;
+  std::filesystem::create_directories(folder.file("a/b"));
+  folder.write("a/b/file", "x");
+  EXPECT_TRUE(removeAtomically(folder.file("a")).ok());
+  EXPECT_EQ(folder.count(), 0u);
+  EXPECT_EQ(removeAtomically(folder.file("a")).message(),
+            folder.file("a") + ": cannot be removed: No such file or directory; check the path");
+}
+
+TEST(File, RemovesWhatWasLeft) {
+  TestFolder folder;
+  std::filesystem::create_directories(folder.file(".checkpoint-3.17-0.tmp/model"));
+  folder.write(".latest.17-0.tmp", "");
+  folder.write(".checkpoint-3", "theirs");
+  folder.write("checkpoint-3.tmp", "theirs");
+  EXPECT_TRUE(removeTemporaries(folder.path(), "checkpoint-").ok());
+  EXPECT_EQ(folder.count(), 3u);
+  EXPECT_TRUE(removeTemporaries(folder.path(), "latest").ok());
+  EXPECT_EQ(folder.count(), 2u);
+  EXPECT_THAT(removeTemporaries(folder.file("none"), "latest").message(),
+              HasSubstr("none: what an earlier run left cannot be removed: No such file"));
 }
 
 TEST(File, ErrorsSayWhatToDo) {

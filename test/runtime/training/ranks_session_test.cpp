@@ -1,5 +1,6 @@
 // Sessions of many ranks, as threads: what they load, gather and save, and what they do when all
 // tokens want the same experts.
+#include "runtime/checkpoint/CheckpointSaver.h"
 #include "runtime/checkpoint/GatherState.h"
 #include "runtime/checkpoint/TrainingCheckpoint.h"
 #include "runtime/plan/Layout.h"
@@ -112,22 +113,87 @@ TEST_P(RanksTest, GatherWhatTheyLoaded) {
     });
 }
 
-// A save on which rank 0 fails is a failure on all ranks, and leaves nothing.
+Status save(Session &session, const CheckpointSaverOptions &options) {
+  CheckpointInfo info;
+  info.step = 1;
+  info.globalBatch = 1;
+  info.samplingStrategy = "sequential";
+  CheckpointSaver saver(session.executor(), session.agreement(), options);
+  SY_RETURN_IF_ERROR(saver.start(info));
+  return saver.finish();
+}
+
+/// Element i of state s is s + i / 1024, on whichever rank.
+void numberStates(Session &session) {
+  const Plan &plan = session.plan();
+  for (size_t index = 0; index < plan.states.size(); ++index) {
+    const State &state = plan.states[index];
+    ElementRange held =
+        localRange(state.shape, state.sharding, plan.mesh, session.executor().rank());
+    std::vector<float> values(held.count());
+    for (int64_t i = 0; i < held.count(); ++i)
+      values[i] = static_cast<float>(index) + static_cast<float>(held.begin + i) / 1024;
+    ASSERT_TRUE(session.executor().writeState(index, 0, std::as_bytes(std::span(values))).ok());
+  }
+}
+
+// What one mesh saved any other loads, and each rank reads what it holds and no more.
+TEST_P(RanksTest, LoadWhatOthersSaved) {
+  const Plan &plan = planFor(GetParam());
+  for (const char *mesh : {"fsdp=1", "fsdp=2,ep=2", "dp=2,ep=2"}) {
+    TestFolder folder;
+    States expected;
+    onRanks(planFor(mesh), kModel, [&](Session &session) {
+      numberStates(session);
+      Status status = save(session, {folder.path(), folderOf(kModel), "", 100000});
+      ASSERT_TRUE(status.ok()) << status.message();
+      States states = gathered(session, 1 << 20);
+      if (session.isLeader())
+        expected = std::move(states);
+    });
+    Result<TrainingCheckpoint> checkpoint = TrainingCheckpoint::open(folder.file("checkpoint-1"));
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status().message();
+    onRanks(plan, kModel, [&](Session &session) {
+      const uint64_t before = session.bytesRead();
+      Status status = session.loadStates(*checkpoint);
+      ASSERT_TRUE(status.ok()) << status.message();
+      uint64_t held = 0, states = 0;
+      for (const State &state : plan.states)
+        if (state.kind != StateKind::Gradient) {
+          held += localRange(state.shape, state.sharding, plan.mesh, session.executor().rank())
+                      .count() *
+                  sizeof(float);
+          ++states;
+        }
+      // Of the blocks at both ends of what it holds it reads all; small states are one block.
+      EXPECT_GE(session.bytesRead() - before, held);
+      if (plan.mesh == planFor(mesh).mesh && plan.mesh.size(Axis::Dp) == 1) {
+        EXPECT_EQ(session.bytesRead() - before, held);
+      }
+      EXPECT_LE(session.bytesRead() - before, held + states * 2 * kChecksumBytes);
+      States found = gathered(session, 1 << 20);
+      for (const State &state : plan.states)
+        if (session.isLeader() && state.kind != StateKind::Gradient) {
+          EXPECT_TRUE(found[state.name] == expected[state.name]) << state.name << " of " << mesh;
+        }
+    });
+  }
+}
+
+// A save that fails on one rank, whichever, fails on all ranks, and leaves nothing.
 TEST_P(RanksTest, AgreeOnASaveThatFails) {
   TestFolder folder;
   const Plan &plan = planFor(GetParam());
   onRanks(plan, kModel, [&](Session &session) {
-    Status status = saveTrainingCheckpoint(folder.file("none/checkpoint-1"), session.executor(),
-                                           {1, 2}, folderOf(kModel), "", session.agreement());
+    Status status = save(session, {folder.file("none"), folderOf(kModel), ""});
     EXPECT_EQ(status.code(), StatusCode::Failed);
     EXPECT_THAT(status.message(), ::testing::HasSubstr("none/checkpoint-1"));
-    status =
-        saveTrainingCheckpoint(folder.file("checkpoint-1"), session.executor(), {1, 2},
-                               folderOf(kModel), folder.file("none.model"), session.agreement());
+    status = save(session, {folder.path(), folderOf(kModel), folder.file("none.model")});
     EXPECT_THAT(status.message(), ::testing::HasSubstr("none.model: cannot be read"));
     EXPECT_TRUE(session.agreement().hasFailed());
   });
   EXPECT_FALSE(fileExists(folder.file("checkpoint-1")));
+  EXPECT_EQ(folder.count(), 0u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Meshes, RanksTest,

@@ -53,7 +53,7 @@ def training(example, folder):
         assert process.wait(PATIENCE) == 0, process.returncode
         steps = len(lines_of(out / "metrics.jsonl"))
         assert [json.loads(line)["step"] for line in lines_of(out / "metrics.jsonl")] == list(range(1, steps + 1))
-        assert entries(out) == [f"checkpoint-{steps}", "metrics.jsonl", "step.plan"], entries(out)
+        assert entries(out) == [f"checkpoint-{steps}", "latest", "metrics.jsonl", "step.plan"], entries(out)
         log = lines_of(folder / "log")
         assert log[-2:] == [f"stopped by a signal after step {steps} of 100000", f"saved {out}/checkpoint-{steps}"], log[-2:]
         assert json.loads((out / f"checkpoint-{steps}" / "checkpoint.json").read_text())["step"] == steps

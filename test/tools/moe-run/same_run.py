@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Compares what two runs left, read by the standard library alone.
 
-    same_run.py A B                   the same bits: losses and norms of every step, and all states of every checkpoint
+    same_run.py A B                   the same bits: losses and norms of every step, and all states of every
+                                      checkpoint
     same_run.py --evaluations FILE    the lines of FILE, one `moe-run eval` each, agree
 """
 import json
@@ -17,8 +18,25 @@ def metrics(folder):
     return [{key: value for key, value in json.loads(line).items() if key not in COSTS} for line in lines]
 
 
+def states(checkpoint):
+    """The bytes of each state as a whole, from the ranks' files."""
+    manifest = json.loads((checkpoint / "checkpoint.json").read_text())
+    ranks, pieces = len(manifest["ranks"]), {}
+    for rank, file in enumerate(manifest["ranks"]):
+        raw = (checkpoint / f"states-{rank:05}-of-{ranks:05}.safetensors").read_bytes()
+        end = 8 + int.from_bytes(raw[:8], "little")
+        header = json.loads(raw[8:end])
+        for piece in file["pieces"]:
+            begin, stop = header[piece["state"]]["data_offsets"]
+            pieces.setdefault(piece["state"], []).append((piece["elements"], raw[end + begin:end + stop]))
+    for name, parts in pieces.items():
+        parts.sort()
+        assert [part[0][1] for part in parts[:-1]] == [part[0][0] for part in parts[1:]], (name, parts)
+    return {name: b"".join(data for _, data in parts) for name, parts in pieces.items()}
+
+
 def checkpoints(folder):
-    return {path.name: (path / "states.safetensors").read_bytes() for path in pathlib.Path(folder).glob("checkpoint-*")}
+    return {path.name: states(path) for path in pathlib.Path(folder).glob("checkpoint-*")}
 
 
 def compare_evaluations(path):
@@ -41,9 +59,9 @@ def main():
     mine, other = checkpoints(ours), checkpoints(theirs)
     if not mine or mine.keys() != other.keys():
         sys.exit(f"checkpoints: {sorted(mine)} and {sorted(other)}")
-    for name, states in mine.items():
-        if states != other[name]:
-            sys.exit(f"{name}: the states differ")
+    for name, states_ in mine.items():
+        if states_ != other[name]:
+            sys.exit(f"{name}: these states differ: {[state for state in states_ if states_[state] != other[name].get(state)]}")
     print(f"{len(metrics(ours))} steps and {len(mine)} checkpoints are the same")
 
 

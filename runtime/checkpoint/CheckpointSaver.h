@@ -1,0 +1,134 @@
+// Saves training checkpoints (TrainingCheckpoint.h) while training goes on.
+//
+// Each rank copies its part of the states into staging memory and a thread of its own writes it;
+// when all ranks have written theirs, rank 0 adds what makes the folder whole and gives it its
+// name. Training waits for the copy, and, where the staging memory is smaller than the part, for
+// the disk to take the rest.
+//
+//   start(); training; while isUnderway(): all ranks' isReady()? advance(); training; ... finish();
+//
+// Whenever the process ends, the folder checkpoint-N is there whole or not at all.
+#pragma once
+
+#include "runtime/checkpoint/Manifest.h"
+#include "runtime/comm/Agreement.h"
+#include "runtime/core/File.h"
+#include "runtime/executor/Executor.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+namespace switchyard {
+
+struct CheckpointSaverOptions {
+  std::string outputDir;
+  std::string modelFolder;   // config.json and the tokenizer's files are copied from here
+  std::string tokenizerFile; // stands for its tokenizer.model; may be empty
+  /// Host memory for a rank's part on its way to the disk, at most.
+  int64_t stagingBytes = int64_t{1} << 30;
+  /// How many checkpoints are kept in outputDir, the newest; 0: all.
+  int64_t totalLimit = 0;
+};
+
+namespace checkpoint {
+
+/// A function on a thread of its own.
+class Task {
+public:
+  ~Task() { wait(); }
+  void start(std::function<Status()> function);
+  bool isDone() const { return isDone_; }
+  /// Waits for its end; its result.
+  const Status &wait();
+
+private:
+  std::thread thread_;
+  std::atomic<bool> isDone_ = true;
+  Status status_;
+};
+
+/// Memory on its way from one thread to another, in pieces, in order; limited. Pieces are used
+/// again.
+class Staging {
+public:
+  using Bytes = std::vector<std::byte>;
+
+  explicit Staging(int64_t limit) : limit_(limit) {}
+
+  /// Room for `size` bytes, when there is some: at least one piece always is.
+  Bytes take(int64_t size);
+  void push(Bytes bytes);
+  /// The next piece; nothing at the end.
+  std::optional<Bytes> pop();
+  void giveBack(Bytes bytes);
+  /// After the last push.
+  void close();
+  /// The reader fails and will pop nothing more: nobody waits for it.
+  void abandon();
+  /// Makes it ready for another round.
+  void reset();
+
+private:
+  int64_t limit_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Bytes> pieces_;
+  std::vector<Bytes> free_;
+  int64_t used_ = 0; // bytes that are taken and not given back
+  bool isClosed_ = false, isAbandoned_ = false;
+};
+
+} // namespace checkpoint
+
+class CheckpointSaver {
+public:
+  /// What is referred to outlives it. The model's files are read at each save.
+  CheckpointSaver(Executor &executor, Agreement &agreement, CheckpointSaverOptions options);
+  /// Without finish() what is not named yet is removed.
+  ~CheckpointSaver();
+
+  /// Saves the states as they are into outputDir/checkpoint-N, N = info.step, after the save that
+  /// is under way. Returns when they are copied. Collective, as are the next two; ranks agree on
+  /// failures. InvalidInput: the folder is there already.
+  Status start(const CheckpointInfo &info);
+
+  bool isUnderway() const { return phase_ != Phase::Idle; }
+  /// Whether this rank is done with what it has to do next; advance() then waits for nobody.
+  bool isReady() const { return task_.isDone(); }
+  /// When all ranks are ready: goes on. Failed: something could not be written; the checkpoint is
+  /// not there.
+  Status advance();
+  /// Until nothing is under way.
+  Status finish();
+
+  /// The latest folder that was saved; empty: none.
+  const std::string &saved() const { return saved_; }
+
+private:
+  enum class Phase : uint8_t { Idle, Writing, Naming };
+
+  Status stage();
+  Status writeStates(const std::string &folder);
+  Status writeModel(const std::string &folder);
+  Status writeAll(const std::string &folder);
+  Status gatherChecksums();
+  Status nameFolder();
+  Status removeOld() const;
+
+  Executor &executor_;
+  Agreement &agreement_;
+  CheckpointSaverOptions options_;
+  Phase phase_ = Phase::Idle;
+  Manifest manifest_; // of this rank's file its sizes and checksums, at the end on rank 0 all
+  std::string target_, saved_;
+  std::optional<AtomicFolder> folder_; // rank 0's
+  checkpoint::Staging staging_;
+  checkpoint::Task task_; // the last member: it uses the others
+};
+
+} // namespace switchyard
