@@ -12,7 +12,9 @@ function(switchyard_install component)
   # MLIR and CUDA lie outside the linker's own folders; where they were found goes into the program.
   set_target_properties(${ARG_PROGRAMS} PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
   install(TARGETS ${ARG_PROGRAMS} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT ${component})
-  install(FILES ${ARG_DOCS} DESTINATION ${docs} COMPONENT ${component})
+  if(ARG_DOCS)
+    install(FILES ${ARG_DOCS} DESTINATION ${docs} COMPONENT ${component})
+  endif()
   install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${docs} RENAME copyright COMPONENT ${component})
   foreach(part IN LISTS ARG_PARTS)
     install(FILES /usr/share/doc/${part}/copyright DESTINATION ${docs}/licences RENAME ${part}
@@ -23,8 +25,9 @@ endfunction()
 set(docs ${PROJECT_SOURCE_DIR}/docs)
 switchyard_install(runtime
   PROGRAMS moe-bench moe-plan moe-run
-  DOCS ${docs}/guide.md ${docs}/performance.md
   PARTS libcli11-dev libflatbuffers-dev libfmt-dev libspdlog-dev)
+install(DIRECTORY ${docs}/ DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/switchyard-runtime COMPONENT runtime
+        FILES_MATCHING PATTERN *.md PATTERN adding-* EXCLUDE)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/examples DESTINATION ${CMAKE_INSTALL_DATADIR}/switchyard
         COMPONENT runtime PATTERN __pycache__ EXCLUDE)
 set(CPACK_COMPONENTS_ALL runtime)

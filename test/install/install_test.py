@@ -79,7 +79,7 @@ class Components(Installed):
         for name in ["share/doc/switchyard-runtime/copyright", "share/doc/switchyard-runtime/guide.md",
                      "share/switchyard/examples/tiny/config.json"]:
             self.assertIn(name, runtime)
-        self.assertEqual([name for name in runtime if "__pycache__" in name], [])
+        self.assertEqual([name for name in runtime if "__pycache__" in name or "/adding-" in name], [])
         if HAS_COMPILER:
             compiler = files_below(self.path("compiler"))
             self.assertEqual({n for n in compiler if n.startswith("bin")}, {f"bin/{name}" for name in COMPILER})
@@ -99,6 +99,20 @@ class Components(Installed):
         self.check(self.path("another place", "bin", "moe-translate"), "--import-hf", "model", "-o", "model.mlir")
         self.assertIn("moe.grouped_gemm",
                       self.check(self.path("another place", "bin", "moe-opt"), "--lower-experts", "model.mlir"))
+
+    @needs_compiler
+    def test_matrix(self):
+        self.install("both", *COMPONENTS)
+        with open(self.path("one.yaml"), "w", encoding="utf-8") as scenarios:
+            scenarios.write("scenarios: [{name: one, arguments: {model_name_or_path: [examples/tiny], max_steps: 1,\n"
+                            "  training_data_path: examples/tiny/alpaca_sample.json, max_seq_length: 128,\n"
+                            "  per_device_train_batch_size: 1, gradient_accumulation_steps: 2}}]\n")
+        status, output, error = run(self.path("both", "bin", "moe-bench"), "--scenarios_config_path",
+                                    self.path("one.yaml"), "--num_gpus_matrix", "2", "--results_output_path",
+                                    self.path("results"), cwd=self.path("both", "share", "switchyard"))
+        self.assertEqual(status, 0, output + error)
+        with open(self.path("results", "benchmarks.csv"), encoding="utf-8") as table:
+            self.assertEqual(len(table.readlines()), 2)
 
     def test_runtime_alone(self):
         self.install("alone", "runtime")
