@@ -4,17 +4,18 @@
 
 include(GNUInstallDirs)
 
-# switchyard_install(component PROGRAMS targets ... DOCS files ... PARTS packages ...)
-# PARTS: Debian's development packages whose headers the programs contain; their licences go along.
+# switchyard_install(component PROGRAMS targets ... WITHOUT pages ... PARTS packages ...)
+# WITHOUT: patterns of pages in docs/ that don't concern it. PARTS: Debian's development packages whose
+# headers the programs contain; their licences go along.
 function(switchyard_install component)
-  cmake_parse_arguments(ARG "" "" "PROGRAMS;DOCS;PARTS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "PROGRAMS;WITHOUT;PARTS" ${ARGN})
   set(docs ${CMAKE_INSTALL_DATADIR}/doc/switchyard-${component})
   # MLIR and CUDA lie outside the linker's own folders; where they were found goes into the program.
   set_target_properties(${ARG_PROGRAMS} PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
   install(TARGETS ${ARG_PROGRAMS} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT ${component})
-  if(ARG_DOCS)
-    install(FILES ${ARG_DOCS} DESTINATION ${docs} COMPONENT ${component})
-  endif()
+  list(TRANSFORM ARG_WITHOUT REPLACE "(.+)" "PATTERN;\\1;EXCLUDE")
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/docs/ DESTINATION ${docs} COMPONENT ${component}
+          FILES_MATCHING PATTERN *.md ${ARG_WITHOUT})
   install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${docs} RENAME copyright COMPONENT ${component})
   foreach(part IN LISTS ARG_PARTS)
     install(FILES /usr/share/doc/${part}/copyright DESTINATION ${docs}/licences RENAME ${part}
@@ -22,19 +23,16 @@ function(switchyard_install component)
   endforeach()
 endfunction()
 
-set(docs ${PROJECT_SOURCE_DIR}/docs)
 switchyard_install(runtime
   PROGRAMS moe-bench moe-plan moe-run
+  WITHOUT adding-*
   PARTS libcli11-dev libflatbuffers-dev libfmt-dev libspdlog-dev)
-install(DIRECTORY ${docs}/ DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/switchyard-runtime COMPONENT runtime
-        FILES_MATCHING PATTERN *.md PATTERN adding-* EXCLUDE)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/examples DESTINATION ${CMAKE_INSTALL_DATADIR}/switchyard
         COMPONENT runtime PATTERN __pycache__ EXCLUDE)
 set(CPACK_COMPONENTS_ALL runtime)
 if(MOE_BUILD_COMPILER)
   switchyard_install(compiler
     PROGRAMS moe-compile moe-opt moe-translate
-    DOCS ${docs}/guide.md ${docs}/adding-a-family.md ${docs}/adding-an-op.md
     PARTS libcli11-dev libflatbuffers-dev libfmt-dev libspdlog-dev)
   list(APPEND CPACK_COMPONENTS_ALL compiler)
 endif()

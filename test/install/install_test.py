@@ -6,6 +6,7 @@ CTest says by the environment where the build is (BUILD_DIR, HAS_COMPILER) and w
 import glob
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -70,10 +71,19 @@ class Installed(unittest.TestCase):
                    "--gradient-accumulation-steps", "2", "--max-seq-length", "128")
 
 
+    def check_links(self, prefix):
+        """Every page that a page of the documentation links to came along."""
+        for page in glob.glob(glob.escape(self.path(prefix)) + "/share/doc/**/*.md", recursive=True):
+            with open(page, encoding="utf-8") as text:
+                for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text.read()):
+                    self.assertTrue(os.path.exists(os.path.join(os.path.dirname(page), target)), f"{page}: {target}")
+
+
 class Components(Installed):
     def test_what_each_holds(self):
         for component in COMPONENTS:
             self.install(component, component)
+            self.check_links(component)
         runtime = files_below(self.path("runtime"))
         self.assertEqual({name for name in runtime if name.startswith("bin")}, {f"bin/{name}" for name in RUNTIME})
         for name in ["share/doc/switchyard-runtime/copyright", "share/doc/switchyard-runtime/guide.md",
