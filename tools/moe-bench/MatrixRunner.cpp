@@ -17,6 +17,7 @@
 #include <iostream>
 #include <map>
 #include <spawn.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -89,6 +90,34 @@ Json toJson(const BenchmarkRow &row) {
   return object;
 }
 
+/// Holds a folder for one matrix at a time. The lock is inherited by runs: one that a killed
+/// moe-bench has left goes on, and keeps it.
+class FolderLock {
+public:
+  FolderLock() = default;
+  FolderLock(const FolderLock &) = delete;
+  ~FolderLock() {
+    if (descriptor_ >= 0)
+      ::close(descriptor_);
+  }
+
+  Status lock(const std::string &folder) {
+    descriptor_ = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY);
+    if (descriptor_ < 0)
+      return Status::failed(folder + ": cannot be read: " + errnoText(errno));
+    if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0)
+      return {};
+    return errno == EWOULDBLOCK
+               ? Status::failed(folder +
+                                ": is in use by another moe-bench, or by a run that a killed "
+                                "one left behind; wait for it or end it")
+               : Status::failed(folder + ": cannot be locked: " + errnoText(errno));
+  }
+
+private:
+  int descriptor_ = -1;
+};
+
 class MatrixRunner {
 public:
   MatrixRunner(const MatrixOptions &options, ScenarioMatrix matrix, std::string program)
@@ -115,6 +144,7 @@ private:
   const MatrixOptions &options_;
   ScenarioMatrix matrix_;
   std::string program_;
+  FolderLock lock_;
   StopSignals signals_;
   Log log_;
   std::map<std::string, std::string> known_; // names of experiments, by their scripts
@@ -130,6 +160,7 @@ Status MatrixRunner::findExperiments() {
   if (error)
     return Status::failed(options_.results + ": cannot be made: " + error.message() +
                           "; give another --results_output_path");
+  SY_RETURN_IF_ERROR(lock_.lock(options_.results));
   for (fs::directory_iterator entry(options_.results, error), end; !error && entry != end;
        entry.increment(error)) {
     const std::string name = entry->path().filename().string();

@@ -25,7 +25,7 @@ done
 if [ -e "$PLAYED/wait-$ranks" ]; then
   trap 'touch "$PLAYED/stopped"; exit 0' TERM
   touch "$PLAYED/waiting"
-  while :; do sleep 0.05; done
+  while [ -e "$PLAYED/wait-$ranks" ]; do sleep 0.05; done
 fi
 mkdir output && cp "$PLAYED/output/metrics.jsonl" "$PLAYED/output/step.plan" output
 echo "GPU memory: plan 1.0 MiB; the driver counts $((ranks * 100)).5 MiB (+0.10%)"
@@ -93,6 +93,31 @@ def interrupted(played):
     assert [row["mem_nvidia_mem_reserved"] for row in played.rows()] == ["100.5", "200.5", "100.5", "200.5", "200.5"]
 
 
+def locked(played):
+    """Two matrices don't share a folder, nor does one with a run that is left of another."""
+    shutil.rmtree(played.folder / "results")
+    (played.folder / "waiting").unlink()
+    (played.folder / "wait-1").touch()
+    first = played.start()
+    played.wait_for("waiting", first)
+    message = ("/results: is in use by another moe-bench, or by a run that a killed one left behind; wait for it or end "
+               "it\n")
+    code, _, err = played.run()
+    assert code == 1 and err.endswith(message), err
+    first.kill()
+    first.wait(timeout=PATIENCE)
+    code, _, err = played.run()
+    assert code == 1 and err.endswith(message), err
+    before = len(played.ran())
+    (played.folder / "wait-1").unlink()
+    end = time.monotonic() + PATIENCE
+    while played.run()[0] != 0:
+        assert time.monotonic() < end, "still locked"
+        time.sleep(0.1)
+    assert len(played.ran()) == before + 6, played.ran()  # the one left, and all of the matrix
+    assert len(played.rows()) == 5
+
+
 def failed(played):
     """A run that fails has no row and is named; the others are made, and it is tried again."""
     shutil.rmtree(played.folder / "results")
@@ -136,7 +161,7 @@ def written_nowhere(played):
 
 def main():
     played = Played(pathlib.Path(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3]))
-    for case in (interrupted, failed, stopped_alone, written_nowhere):
+    for case in (interrupted, locked, failed, stopped_alone, written_nowhere):
         case(played)
 
 
