@@ -293,7 +293,8 @@ Status Trainer::openMetrics() {
   return {};
 }
 
-/// Once steps have been run in all ways that there are. moe-bench reads what the driver counts here.
+/// Once steps have been run in all ways that there are. moe-bench reads what the driver counts
+/// here.
 Status Trainer::reportMemory() {
   SY_ASSIGN_OR_RETURN(std::optional<MemoryUse> use, session_.executor().device().memoryUse());
   if (!use)

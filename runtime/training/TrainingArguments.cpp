@@ -2,6 +2,7 @@
 
 #include "runtime/core/File.h"
 #include "runtime/core/Json.h"
+#include "runtime/training/YamlDocument.h"
 
 #include <yaml-cpp/yaml.h>
 
@@ -279,12 +280,12 @@ Status setArgument(TrainingArguments &arguments, std::string_view name, const st
 Status loadConfig(const std::string &path, TrainingArguments &arguments) {
   SY_ASSIGN_OR_RETURN(std::string text, readFile(path, kMaxConfigBytes));
   try {
-    std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    if (documents.size() != 1 || !documents[0].IsMap())
+    const YAML::Node document = isOneYamlDocument(text) ? YAML::Load(text) : YAML::Node();
+    if (!document.IsMap())
       return Status::invalidInput(path + ": expected one mapping of keys to values, such as "
                                          "\"learning_rate: 1e-4\"");
     std::set<std::string> seen;
-    for (const auto &member : documents[0]) {
+    for (const auto &member : document) {
       std::string where = path + ": line " + std::to_string(member.first.Mark().line + 1);
       SY_RETURN_IF_ERROR(setFromNode(member.first, member.second, where, seen, arguments));
     }

@@ -2,6 +2,7 @@
 
 #include "runtime/core/File.h"
 #include "runtime/core/Json.h"
+#include "runtime/training/YamlDocument.h"
 
 #include <yaml-cpp/yaml.h>
 
@@ -96,11 +97,9 @@ Result<YamlValue> readYaml(const std::string &path) {
   SY_ASSIGN_OR_RETURN(std::string text, readFile(path, kMaxBytes));
   YamlValue value;
   try {
-    std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    if (documents.size() != 1)
-      return Status::invalidInput(path + ": has " + std::to_string(documents.size()) +
-                                  " documents, expected one");
-    SY_RETURN_IF_ERROR(Converter(path).convert(documents[0], 0, value));
+    if (!isOneYamlDocument(text))
+      return Status::invalidInput(path + ": is more than one document, or broken, expected one");
+    SY_RETURN_IF_ERROR(Converter(path).convert(YAML::Load(text), 0, value));
   } catch (const YAML::Exception &error) {
     return Status::invalidInput(place(path, error.mark.line + 1) + ": not readable as YAML (" +
                                 error.msg + ")");

@@ -193,7 +193,7 @@ TEST_F(Config, MessagesNameFileLineKeyAndExpectation) {
 }
 
 TEST_F(Config, RefusesWhatIsNoMapping) {
-  for (const char *text : {"", "- 1\n", "text", "42", "seed: 1\n---\nseed: 2\n"})
+  for (const char *text : {"", "- 1\n", "text", "42", "seed: 1\n---\nseed: 2\n", ",p"})
     EXPECT_EQ(loadError(text), "expected one mapping of keys to values, such as "
                                "\"learning_rate: 1e-4\"");
 }
