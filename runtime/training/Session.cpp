@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 namespace switchyard {
 
@@ -228,15 +229,25 @@ Result<const StepSums *> Session::finishPasses(Underway &underway) {
 
 /// Losses are added as float64, as passes are. Of a loss over passes each rank has its share too.
 Status Session::sumOverRanks() {
-  if (agreement_->size() == 1)
+  auto isFinite = [](double loss, double auxLoss) {
+    return std::isfinite(loss) && std::isfinite(auxLoss);
+  };
+  result_.sums.nonFiniteRanks.clear();
+  if (agreement_->size() == 1) {
+    if (!isFinite(result_.sums.loss, result_.sums.auxLoss))
+      result_.sums.nonFiniteRanks.push_back(0);
     return {};
+  }
   const int64_t mine[] = {std::bit_cast<int64_t>(result_.sums.loss),
                           std::bit_cast<int64_t>(result_.sums.auxLoss)};
   SY_ASSIGN_OR_RETURN(std::span<const int64_t> all, agreement_->gather(mine));
   result_.sums.loss = result_.sums.auxLoss = 0;
   for (size_t i = 0; i < all.size(); i += 2) {
-    result_.sums.loss += std::bit_cast<double>(all[i]);
-    result_.sums.auxLoss += std::bit_cast<double>(all[i + 1]);
+    const auto loss = std::bit_cast<double>(all[i]), auxLoss = std::bit_cast<double>(all[i + 1]);
+    result_.sums.loss += loss;
+    result_.sums.auxLoss += auxLoss;
+    if (!isFinite(loss, auxLoss))
+      result_.sums.nonFiniteRanks.push_back(static_cast<int>(i / 2));
   }
   return agreement_->communicator()->world().allReduce(
       {"between programs"}, Reduction::Sum,

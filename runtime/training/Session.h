@@ -34,6 +34,7 @@ struct StepSums {
   double loss = 0;                  // with the aux term
   double auxLoss = 0;               // unscaled
   std::vector<double> expertCounts; // [L, E] slots that were routed to each expert of each layer
+  std::vector<int> nonFiniteRanks;  // whose own loss is infinite or NaN
 
   /// The largest expert's load over the mean, of the layer where it is largest; 0 without tokens.
   double expertLoadMaxOverMean(int64_t numExperts) const;

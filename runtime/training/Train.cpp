@@ -11,6 +11,7 @@
 #include "runtime/training/StepProfile.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
@@ -166,14 +167,24 @@ Status Trainer::start() {
   return {};
 }
 
+/// "", " on rank 2", " on ranks 0, 2", " on all 4 ranks".
+std::string ranksText(std::span<const int> ranks, int numRanks) {
+  if (numRanks == 1 || ranks.empty())
+    return "";
+  if (std::ssize(ranks) == numRanks)
+    return fmt::format(" on all {} ranks", numRanks);
+  return fmt::format(" on rank{} {}", ranks.size() == 1 ? "" : "s", fmt::join(ranks, ", "));
+}
+
 /// What makes it fail, all ranks see alike.
 Status Trainer::checkFinite(const StepResult &result) {
   const bool isLoss = !std::isfinite(result.sums.loss);
   if (!isLoss && result.update.applied)
     return {};
   return session_.agreement().agree(Status::failed(fmt::format(
-      "step {}: the {} is not finite{}; lower the learning rate or look at the data of this step",
+      "step {}: the {} is not finite{}{}; lower the learning rate or look at the data of this step",
       done_ + 1, isLoss ? "loss" : "gradient norm",
+      ranksText(result.sums.nonFiniteRanks, session_.agreement().size()),
       result.update.applied ? "" : ", so nothing was updated")));
 }
 

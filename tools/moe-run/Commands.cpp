@@ -6,6 +6,7 @@
 #include "runtime/data/Alpaca.h"
 #include "runtime/plan/Inspect.h"
 #include "runtime/plan/PlanFile.h"
+#include "runtime/plan/RunSummary.h"
 #include "runtime/training/Resume.h"
 #include "runtime/training/Train.h"
 #include "runtime/training/Validate.h"
@@ -218,6 +219,8 @@ Status runTrain(const TrainingArguments &arguments) {
       log.info("going on from {}", inputs.resumed->folder());
     }
     log.info("{}", summary(plan));
+    for (const std::string &line : runSummary(plan))
+      log.info("  {}", line);
     return {};
   };
   auto run = [&](const Plan &plan, Agreement &agreement) -> Status {

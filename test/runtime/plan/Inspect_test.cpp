@@ -1,8 +1,11 @@
 #include "runtime/plan/Inspect.h"
 #include "runtime/plan/InspectMemory.h"
+#include "runtime/plan/Layout.h"
+#include "runtime/plan/RunSummary.h"
 #include "runtime/plan/TextTable.h"
+#include "runtime/plan/Traffic.h"
 
-#include "test/runtime/plan/TinyPlan.h"
+#include "test/runtime/plan/RanksPlan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -80,6 +83,34 @@ TEST(Inspect, ListsWhatIsNeededWhereMostIs) {
             "  1.00 KiB  f32[256]   from 0 (copy)    to 5 (copy)\n"
             "      32 B  i32[2, 4]  from 3 (repeat)  to 4 (add)\n"
             "       4 B  i32[]      from 3 (repeat)  to 4 (add)\n");
+}
+
+TEST(RunSummary, SaysWhatWillRun) {
+  EXPECT_THAT(runSummary(test::tinyPlan()),
+              testing::ElementsAre("mixtral: 192 parameters, 192 active per token, in f32",
+                                   "1 rank, on the CPU",
+                                   testing::AllOf(testing::StartsWith("memory of the plan: "),
+                                                  HasSubstr(" = parameters 1.00 KiB, gradients "
+                                                            "1.00 KiB, moments 2.00 KiB, inputs "
+                                                            "and outputs "),
+                                                  HasSubstr(", activations and workspaces "))));
+}
+
+TEST(RunSummary, SaysWhatRanksSend) {
+  Plan plan = test::shardedPlan(Mesh{{1, 2, 2}});
+  std::vector<std::string> lines = runSummary(plan);
+  ASSERT_EQ(lines.size(), 5u);
+  EXPECT_EQ(lines[1], "4 ranks, fsdp=2,ep=2, on the CPU");
+  EXPECT_THAT(lines[2], testing::StartsWith("memory of each rank: "));
+  auto bytes = [&](const char *program) {
+    return humanBytes(
+        sentBytes(trafficOf(plan, *plan.findProgram(program), symbolBounds(plan)).expected));
+  };
+  EXPECT_THAT(lines[3], testing::StartsWith("each rank sends up to " + bytes("micro_step") +
+                                            " in a pass if routing is even: all_gather "));
+  EXPECT_EQ(lines[4], "each rank sends up to " + bytes("optimizer_step") +
+                          " in an update if routing is even: all_reduce " +
+                          bytes("optimizer_step"));
 }
 
 TEST(Inspect, SumsUpInOneLine) {

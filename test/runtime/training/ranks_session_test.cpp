@@ -12,6 +12,7 @@
 #include <gmock/gmock.h>
 
 #include <functional>
+#include <limits>
 #include <map>
 #include <mutex>
 
@@ -288,6 +289,29 @@ TEST(AdversarialRouting, IsComputedInRoundsWithinThePlannedMemory) {
     EXPECT_EQ(many.load, 2);
     EXPECT_THAT(many.rounds, ::testing::Each(c.rounds));
   }
+}
+
+// A loss that is no number is said to be of the ranks that have it, on all of them.
+TEST(NonFiniteLoss, NamesItsRanks) {
+  const Plan &plan = planFor("dp=4");
+  onRanks(plan, kModel, [&](Session &session) {
+    Result<size_t> head = session.executor().findState("lm_head");
+    ASSERT_TRUE(head.ok()) << head.status().message();
+    Result<PassFiller> filler = session.createFiller(session.lossNormalization());
+    ASSERT_TRUE(filler.ok());
+    const RandomStep batches(std::vector<int64_t>(4, 24), 160);
+    ASSERT_TRUE(filler->setStep(batches.step).ok());
+    Result<const StepSums *> sums = session.evaluate(*filler);
+    ASSERT_TRUE(sums.ok()) << sums.status().message();
+    EXPECT_THAT((*sums)->nonFiniteRanks, ::testing::IsEmpty());
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    if (session.agreement().rank() % 2 == 1) {
+      ASSERT_TRUE(session.executor().writeState(*head, 0, std::as_bytes(std::span(&nan, 1))).ok());
+    }
+    sums = session.evaluate(*filler);
+    ASSERT_TRUE(sums.ok()) << sums.status().message();
+    EXPECT_THAT((*sums)->nonFiniteRanks, ::testing::ElementsAre(1, 3));
+  });
 }
 
 /// Takes the maximum of gradients of `shape` where micro_step would sum them over ranks: as a sum
