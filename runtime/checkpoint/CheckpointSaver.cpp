@@ -28,7 +28,7 @@ Result<SavedFile> describeFile(const std::string &folder, const std::string &nam
 Status makeFolder(const std::string &path) {
   std::error_code error;
   std::filesystem::create_directory(path, error);
-  return error ? Status::failed(path + ": cannot be made: " + error.message()) : Status();
+  return error ? Status::failed(path + ": cannot be made: " + errnoText(error.value())) : Status();
 }
 
 } // namespace

@@ -103,12 +103,29 @@ std::string temporaryName(const std::string &path, int attempt) {
 
 constexpr int kAttempts = 10000;
 
+/// A signal may come while the disk is waited for.
+int syncDescriptor(int descriptor) {
+  while (::fsync(descriptor) != 0)
+    if (errno != EINTR)
+      return errno;
+  return 0;
+}
+
+int openFile(const char *path, int flags, mode_t mode = 0) {
+  int descriptor;
+  do
+    descriptor = ::open(path, flags, mode);
+  while (descriptor < 0 && errno == EINTR);
+  return descriptor;
+}
+
 /// Makes the entries of `folder` durable. Some file systems cannot, and say EINVAL.
 int syncFolder(const std::string &folder) {
-  Descriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  Descriptor descriptor(openFile(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (descriptor.value < 0)
     return errno;
-  return ::fsync(descriptor.value) == 0 || errno == EINVAL ? 0 : errno;
+  int error = syncDescriptor(descriptor.value);
+  return error == EINVAL ? 0 : error;
 }
 
 /// Nothing, or an empty folder.
@@ -219,7 +236,7 @@ Result<AtomicFile> AtomicFile::create(const std::string &path) {
   file.path_ = path;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     std::string name = temporaryName(path, attempt);
-    file.descriptor_ = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    file.descriptor_ = openFile(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (file.descriptor_ >= 0) {
       file.temporary_ = std::move(name);
       return file;
@@ -271,14 +288,16 @@ Status AtomicFile::write(std::string_view text) {
 }
 
 Status AtomicFile::commit() {
-  if (::fsync(descriptor_) != 0 || ::close(std::exchange(descriptor_, -1)) != 0 ||
-      ::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    int error = errno;
+  int error = syncDescriptor(descriptor_);
+  if (!error && (::close(std::exchange(descriptor_, -1)) != 0 ||
+                 ::rename(temporary_.c_str(), path_.c_str()) != 0))
+    error = errno;
+  if (error) {
     discard();
     return unwritable(path_, error);
   }
   temporary_.clear();
-  int error = syncFolder(folderOf(path_));
+  error = syncFolder(folderOf(path_));
   return error ? unwritable(path_, error) : Status();
 }
 

@@ -126,7 +126,10 @@ Result<MetricsFile> MetricsFile::open(const std::string &path, int64_t keepThrou
     SY_ASSIGN_OR_RETURN(std::string text, readFile(path, kMaxFileBytes));
     kept = keptBytes(text, keepThrough, path);
   }
-  int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  int descriptor;
+  do
+    descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  while (descriptor < 0 && errno == EINTR);
   if (descriptor < 0)
     return cannotWrite(path);
   MetricsFile file(path, descriptor);

@@ -153,7 +153,7 @@ public:
     std::error_code error;
     std::filesystem::create_directories(path_, error);
     if (error)
-      return Status::failed(path_ + ": cannot be made: " + error.message());
+      return Status::failed(path_ + ": cannot be made: " + errnoText(error.value()));
     for (const char *prefix : {"checkpoint-", "latest"})
       SY_RETURN_IF_ERROR(removeTemporaries(path_, prefix));
     return plan ? writePlan(*plan, joinPath(path_, kPlan)) : Status();
