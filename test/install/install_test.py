@@ -142,7 +142,7 @@ class Components(Installed):
         self.check_trained(self.train("alone", "out", "--plan", "step.plan"), "out")
 
 
-class Packages(Installed):
+class Packed(Installed):
     def pack(self, generator):
         # How well it is compressed is not what is tested.
         self.check(os.environ["CPACK"], "--config", os.path.join(BUILD, "CPackConfig.cmake"), "-G", generator,
@@ -156,7 +156,9 @@ class Packages(Installed):
         else:
             self.assertIn("switchyard-compiler", self.train(prefix, "out")[2])
 
-    def test_archives_unpack_into_one_folder(self):
+
+class Archives(Packed):
+    def test_unpack_into_one_folder(self):
         archives = self.pack("TGZ")
         self.assertEqual(len(archives), len(COMPONENTS), archives)
         for path in archives:
@@ -168,8 +170,10 @@ class Packages(Installed):
                          [f"{folder}-{component}.tar.gz" for component in sorted(COMPONENTS)])
         self.check_copy(os.path.join("unpacked", folder))
 
-    @unittest.skipUnless(shutil.which("dpkg-shlibdeps"), "dpkg-shlibdeps is not there; Debian's package dpkg-dev has it")
-    def test_debian_packages(self):
+
+@unittest.skipUnless(shutil.which("dpkg-shlibdeps"), "dpkg-shlibdeps is not there; Debian's package dpkg-dev has it")
+class DebianPackages(Packed):
+    def test_names_and_dependencies(self):
         packages = self.pack("DEB")
         architecture = self.check("dpkg", "--print-architecture").strip()
         version = self.check("dpkg-deb", "--field", packages[0], "Version").strip()
