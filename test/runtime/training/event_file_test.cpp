@@ -4,7 +4,7 @@
 
 #include <gmock/gmock.h>
 
-#include <cstring>
+#include <algorithm>
 #include <filesystem>
 #include <limits>
 #include <map>
@@ -22,7 +22,7 @@ T take(std::string_view &bytes) {
     bytes = {};
     return value;
   }
-  std::memcpy(&value, bytes.data(), sizeof value);
+  std::ranges::copy(bytes.substr(0, sizeof value), reinterpret_cast<char *>(&value));
   bytes.remove_prefix(sizeof value);
   return value;
 }
