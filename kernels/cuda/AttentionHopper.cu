@@ -21,6 +21,7 @@
 
 #include "kernels/cuda/AttentionHopper.cuh"
 #include "kernels/cuda/AttentionTiles.cuh"
+#include "kernels/cuda/TensorMap.h"
 #include "kernels/signatures/attention.h"
 
 namespace switchyard::kernels::cuda {
@@ -281,31 +282,8 @@ Fault run(const Launch &launch, const Forward &forward) {
 
 Fault makeTileMap(CUtensorMap &map, const void *data, int64_t rows, int64_t columns,
                   int64_t boxRows, int64_t headDim) {
-  void *entry = nullptr;
-  cudaDriverEntryPointQueryResult found{};
-#if CUDART_VERSION >= 12050
-  cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000,
-                                                       cudaEnableDefault, &found);
-#else
-  cudaError_t error =
-      cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &entry, cudaEnableDefault, &found);
-#endif
-  if (auto fault = faultOf(error, "cudaGetDriverEntryPoint"))
-    return fault;
-  if (found != cudaDriverEntryPointSuccess)
-    return "the CUDA driver has no cuTensorMapEncodeTiled; it is older than CUDA 12";
-  cuuint64_t dims[] = {64, static_cast<cuuint64_t>(rows), static_cast<cuuint64_t>(columns / 64)};
-  cuuint64_t strides[] = {static_cast<cuuint64_t>(columns * 2), 128};
-  cuuint32_t box[] = {64, static_cast<cuuint32_t>(boxRows), static_cast<cuuint32_t>(headDim / 64)};
-  cuuint32_t steps[] = {1, 1, 1};
-  CUresult result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry)(
-      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void *>(data), dims, strides, box,
-      steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS)
-    return "cuTensorMapEncodeTiled for [" + std::to_string(rows) + ", " + std::to_string(columns) +
-           "]: CUDA error " + std::to_string(static_cast<int>(result));
-  return std::nullopt;
+  return describeTensor(map, data, {64, rows, columns / 64}, {columns * 2, 128},
+                        {64, boxRows, headDim / 64});
 }
 
 bool takenByHopper(const AttentionShape &shape, DType dtype) {

@@ -24,8 +24,7 @@
 // into float32, which torch has not, is 0 to 50% slower than into bfloat16: it writes twice the
 // bytes.
 #include "kernels/cuda/GroupedGemmTiles.cuh"
-
-#include <cudaTypedefs.h>
+#include "kernels/cuda/TensorMap.h"
 
 namespace switchyard::kernels::cuda {
 namespace {
@@ -76,40 +75,11 @@ __global__ __launch_bounds__(kBlock, 1) void hopperKernel(
 template <GroupedProduct P, typename C>
 constexpr auto *kKernel = hopperKernel<P, Store<C>>;
 
-/// The driver's function that describes a tensor to the copy engine, or null.
-PFN_cuTensorMapEncodeTiled_v12000 encoder() {
-  void *function = nullptr;
-  cudaDriverEntryPointQueryResult found{};
-#if CUDART_VERSION >= 12050
-  cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
-                                                       cudaEnableDefault, &found);
-#else
-  cudaError_t error =
-      cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found);
-#endif
-  if (error != cudaSuccess || found != cudaDriverEntryPointSuccess)
-    return nullptr;
-  return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(function);
-}
-
-/// A dense bfloat16 tensor [planes, lines, width] for boxes of 64 along its lines by `boxLines`.
-Fault describeTensor(CUtensorMap &map, void *data, int64_t planes, int64_t lines, int64_t width,
-                     unsigned boxLines) {
-  auto *encode = encoder();
-  if (!encode)
-    return "the driver has no cuTensorMapEncodeTiled; CUDA 12 or newer has";
-  cuuint64_t dims[3] = {static_cast<cuuint64_t>(width), static_cast<cuuint64_t>(lines),
-                        static_cast<cuuint64_t>(planes)};
-  cuuint64_t strides[2] = {dims[0] * 2, dims[0] * dims[1] * 2};
-  cuuint32_t box[3] = {64, boxLines, 1}, steps[3] = {1, 1, 1};
-  CUresult result = encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, data, dims, strides, box,
-                           steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                           CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS)
-    return "cuTensorMapEncodeTiled: error " + std::to_string(result) + " for a tensor [" +
-           std::to_string(planes) + ", " + std::to_string(lines) + ", " + std::to_string(width) +
-           "]";
-  return std::nullopt;
+/// Describes a dense tensor [planes, lines, width], of which a copy moves 64 by `boxLines`.
+Fault describePlanes(CUtensorMap &map, const void *data, int64_t planes, int64_t lines,
+                     int64_t width, int64_t boxLines) {
+  return describeTensor(map, data, {width, lines, planes}, {width * 2, width * lines * 2},
+                        {64, boxLines, 1});
 }
 
 /// Enqueues a kernel on as many blocks as the device has multiprocessors.
@@ -193,11 +163,11 @@ Fault runGroupedGemmHopper(const Launch &launch, GroupedProduct product) {
   args.columns = static_cast<int>(c.dims[c.rank - 1]);
   args.depth = byRows ? static_cast<int>(a.dims[1]) : 0;
   CUtensorMap mapA, mapB;
-  if (auto fault = describeTensor(mapA, a.data, 1, rows, a.dims[1], 64))
+  if (auto fault = describePlanes(mapA, a.data, 1, rows, a.dims[1], 64))
     return fault;
-  auto fault = byRows ? describeTensor(mapB, b.data, b.dims[0], b.dims[1], across,
+  auto fault = byRows ? describePlanes(mapB, b.data, b.dims[0], b.dims[1], across,
                                        product == GroupedProduct::Forward ? kTileN : 64)
-                      : describeTensor(mapB, b.data, 1, rows, across, 64);
+                      : describePlanes(mapB, b.data, 1, rows, across, 64);
   if (fault)
     return fault;
   switch (product) {
