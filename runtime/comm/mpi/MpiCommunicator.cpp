@@ -1,7 +1,6 @@
 #include "runtime/comm/mpi/MpiCommunicator.h"
 
-#include "runtime/comm/process/MessageGroup.h"
-#include "runtime/comm/process/RankWatch.h"
+#include "runtime/comm/process/ProcessCommunicator.h"
 
 #include <algorithm>
 #include <csignal>
@@ -114,10 +113,10 @@ private:
   std::vector<MPI_Request> requests_;
 };
 
-class MpiCommunicator final : public Communicator {
+class MpiCommunicator final : public ProcessCommunicator {
 public:
   MpiCommunicator(const CommunicatorOptions &options, int rank, int size)
-      : Communicator(rank, size, std::make_shared<RankTable>(size)),
+      : ProcessCommunicator(rank, size, std::make_shared<RankTable>(size)),
         shared_(std::make_shared<MpiShared>()) {
     shared_->options = options;
   }
@@ -136,24 +135,11 @@ public:
 
   std::string_view backend() const override { return "mpi"; }
 
-  uint64_t memoryBytes() const override {
-    uint64_t bytes = 0;
-    for (const MessageGroup *group : groups_)
-      bytes += group->memoryBytes();
-    return bytes;
-  }
-
   Status finish() override {
-    SY_RETURN_IF_ERROR(finishDevices());
-    SY_RETURN_IF_ERROR(world().barrier({"finish"}));
-    watch_->finish();
-    for (MessageGroup *group : groups_)
-      group->close();
+    SY_RETURN_IF_ERROR(ProcessCommunicator::finish());
     std::lock_guard lock(shared_->mutex);
     return check(MPI_Finalize(), "MPI_Finalize");
   }
-
-  void fail(const Status &why) override { watch_->fail(why.message()); }
 
 private:
   Result<std::unique_ptr<Group>> makeGroup(std::shared_ptr<const GroupMembers> members) override {
@@ -167,15 +153,10 @@ private:
     }
     auto messages =
         std::make_unique<MpiMessages>(shared_, static_cast<int>(members->ranks.size()), comm);
-    auto group = std::make_unique<MessageGroup>(sharedTable(), members, rank(), std::move(messages),
-                                                shared_->options.scratchBytes);
-    groups_.push_back(group.get());
-    return std::unique_ptr<Group>(std::move(group));
+    return groupOf(std::move(members), std::move(messages), shared_->options.scratchBytes);
   }
 
   std::shared_ptr<MpiShared> shared_;
-  std::unique_ptr<RankWatch> watch_;
-  std::vector<MessageGroup *> groups_; // those of Communicator
 };
 
 } // namespace

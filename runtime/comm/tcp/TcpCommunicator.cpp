@@ -1,7 +1,6 @@
 #include "runtime/comm/tcp/TcpCommunicator.h"
 
-#include "runtime/comm/process/MessageGroup.h"
-#include "runtime/comm/process/RankWatch.h"
+#include "runtime/comm/process/ProcessCommunicator.h"
 #include "runtime/comm/process/Rendezvous.h"
 #include "runtime/core/File.h"
 
@@ -145,10 +144,10 @@ private:
   std::vector<pollfd> entries_;
 };
 
-class TcpCommunicator final : public Communicator {
+class TcpCommunicator final : public ProcessCommunicator {
 public:
   TcpCommunicator(const CommunicatorOptions &options, int rank, int size)
-      : Communicator(rank, size, std::make_shared<RankTable>(size)), options_(options) {}
+      : ProcessCommunicator(rank, size, std::make_shared<RankTable>(size)), options_(options) {}
 
   Status start(Rendezvous rendezvous) {
     gather_ = [&](std::span<const std::byte> mine, std::span<std::byte> all) {
@@ -165,39 +164,16 @@ public:
 
   std::string_view backend() const override { return "tcp"; }
 
-  uint64_t memoryBytes() const override {
-    uint64_t bytes = 0;
-    for (const MessageGroup *group : groups_)
-      bytes += group->memoryBytes();
-    return bytes;
-  }
-
-  Status finish() override {
-    SY_RETURN_IF_ERROR(finishDevices());
-    SY_RETURN_IF_ERROR(world().barrier({"finish"}));
-    watch_->finish();
-    for (MessageGroup *group : groups_)
-      group->close();
-    return {};
-  }
-
-  void fail(const Status &why) override { watch_->fail(why.message()); }
-
 private:
   Result<std::unique_ptr<Group>> makeGroup(std::shared_ptr<const GroupMembers> members) override {
     SY_ASSIGN_OR_RETURN(std::vector<Socket> sockets,
                         connectRanks(rank(), size(), members->ranks, gather_));
-    auto group = std::make_unique<MessageGroup>(sharedTable(), members, rank(),
-                                                std::make_unique<TcpMessages>(std::move(sockets)),
-                                                options_.scratchBytes);
-    groups_.push_back(group.get());
-    return std::unique_ptr<Group>(std::move(group));
+    return groupOf(std::move(members), std::make_unique<TcpMessages>(std::move(sockets)),
+                   options_.scratchBytes);
   }
 
   CommunicatorOptions options_;
   GatherBytes gather_;
-  std::unique_ptr<RankWatch> watch_;
-  std::vector<MessageGroup *> groups_; // those of Communicator
 };
 
 /// Each group takes a file descriptor per member, which may be more than programs get by default.
