@@ -46,8 +46,13 @@ void addRankFlags(CLI::App &command, Arguments &arguments) {
 Status checkRemaining(const std::vector<std::string> &words) {
   for (const std::string &word : words)
     if (word.starts_with("--")) {
+      const std::string name = word.substr(2, word.find('=') - 2);
+      for (const ArgumentField &field : argumentFields())
+        if (name == field.name)
+          return Status::usage("--" + name + " is written " + field.flagName() +
+                               " here; see moe-run train --help");
       TrainingArguments unused;
-      Status status = setArgument(unused, word.substr(2, word.find('=') - 2), "");
+      Status status = setArgument(unused, name, "");
       return Status::usage(status.message() + "; see moe-run train --help");
     }
   return words.empty()
