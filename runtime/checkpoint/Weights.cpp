@@ -2,6 +2,7 @@
 
 #include "runtime/core/Floats.h"
 #include "runtime/core/Json.h"
+#include "runtime/plan/Layout.h"
 
 #include <fmt/format.h>
 
@@ -13,19 +14,6 @@ namespace switchyard {
 using kernels::DType;
 
 namespace {
-
-/// The format of a state's elements, or nothing for integers.
-std::optional<FloatFormat> formatOf(DType dtype) {
-  switch (dtype) {
-  case DType::F32:
-    return FloatFormat::F32;
-  case DType::BF16:
-    return FloatFormat::BF16;
-  case DType::I32:
-    break;
-  }
-  return std::nullopt;
-}
 
 std::optional<FloatFormat> formatOf(TensorDType dtype) {
   switch (dtype) {
@@ -47,7 +35,7 @@ TensorDType tensorDType(FloatFormat format) {
 }
 
 Result<FloatFormat> stateFormat(const HostState &state) {
-  if (std::optional<FloatFormat> format = formatOf(state.dtype))
+  if (std::optional<FloatFormat> format = floatFormat(state.dtype))
     return *format;
   return Status::invalidInput(fmt::format("state {}: is {}, expected f32 or bf16 for weights",
                                           state.name, kernels::name(state.dtype)));
@@ -193,7 +181,7 @@ Result<FloatFormat> exportFormat(std::span<const HostState> states, const Export
                       kernels::name(states[0].dtype), state.name, kernels::name(state.dtype)));
   }
   std::optional<FloatFormat> format =
-      formatOf(options.dtype.value_or(states.empty() ? DType::F32 : states[0].dtype));
+      floatFormat(options.dtype.value_or(states.empty() ? DType::F32 : states[0].dtype));
   if (!format)
     return Status::invalidInput("weights are written as f32 or bf16 only");
   return *format;
@@ -217,7 +205,7 @@ Result<std::vector<Piece>> piecesOf(std::span<const HostState> states) {
 Status writePiece(CheckpointWriter &writer, const Piece &piece, FloatFormat to,
                   std::vector<std::byte> &buffer, std::vector<std::byte> &readBuffer) {
   constexpr int64_t kChunk = int64_t{1} << 22; // elements
-  FloatFormat from = *formatOf(piece.state->dtype);
+  FloatFormat from = *floatFormat(piece.state->dtype);
   for (int64_t at = piece.slice.begin; at < piece.slice.end; at += kChunk) {
     const int64_t end = std::min(at + kChunk, piece.slice.end);
     auto count = static_cast<uint64_t>(end - at);

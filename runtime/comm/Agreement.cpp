@@ -1,8 +1,19 @@
 #include "runtime/comm/Agreement.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 namespace switchyard {
+
+std::string ranksText(std::span<const int> ranks, int numRanks) {
+  if (numRanks == 1 || ranks.empty())
+    return "";
+  if (std::ssize(ranks) == numRanks)
+    return fmt::format(" on all {} ranks", numRanks);
+  return fmt::format(" on rank{} {}", ranks.size() == 1 ? "" : "s", fmt::join(ranks, ", "));
+}
 
 /// What failure records say of a rank that waits here.
 static constexpr Where kWhere{"between programs", -1};
@@ -21,13 +32,13 @@ Result<std::span<const int64_t>> Agreement::gather(std::span<const int64_t> mine
   return std::span<const int64_t>(all_);
 }
 
-Result<std::string> Agreement::share(std::string text) {
+Result<std::string> Agreement::share(std::string text, int from) {
   const int64_t mine[] = {static_cast<int64_t>(text.size())};
   SY_ASSIGN_OR_RETURN(std::span<const int64_t> sizes, gather(mine));
-  text.resize(sizes[0]);
+  text.resize(sizes[from]);
   if (communicator_ && !text.empty())
     SY_RETURN_IF_ERROR(
-        communicator_->world().broadcast(kWhere, std::as_writable_bytes(std::span(text)), 0));
+        communicator_->world().broadcast(kWhere, std::as_writable_bytes(std::span(text)), from));
   return text;
 }
 

@@ -9,6 +9,9 @@
 
 namespace switchyard {
 
+/// "" of the only rank there is or of none, " on rank 2", " on ranks 0, 2", " on all 4 ranks".
+std::string ranksText(std::span<const int> ranks, int numRanks);
+
 class Agreement {
 public:
   /// `communicator` may be null: one rank, which agrees with itself. It must outlive this.
@@ -23,8 +26,9 @@ public:
   /// Collective. Fails only if the communicator does.
   Result<std::span<const int64_t>> gather(std::span<const int64_t> mine);
 
-  /// The text that rank 0 gives, on all ranks. Collective. Fails only if the communicator does.
-  Result<std::string> share(std::string text);
+  /// The text that rank `from` gives, on all ranks. Collective. Fails only if the communicator
+  /// does.
+  Result<std::string> share(std::string text, int from = 0);
 
   /// Success if all ranks had it, else the failure of the lowest rank that has one, the same on all
   /// ranks; of another rank than 0 it begins with "rank 2: ". Collective.

@@ -50,7 +50,40 @@ void convertEach(std::span<const std::byte> source, std::span<std::byte> destina
   }
 }
 
+/// Those whose exponent, which `exponent` masks, is all ones. Counts first, which compilers make
+/// vectors of.
+template <typename Bits, typename Convert>
+NonFiniteValues findEach(std::span<const std::byte> values, Bits exponent, const Convert &convert) {
+  const std::byte *from = values.data();
+  const size_t count = values.size() / sizeof(Bits);
+  const auto isNonFinite = [&](size_t i) {
+    return (load<Bits>(from + i * sizeof(Bits)) & exponent) == exponent;
+  };
+  NonFiniteValues found;
+  for (size_t i = 0; i < count; ++i)
+    found.count += isNonFinite(i);
+  for (size_t i = 0; found.count > 0 && found.first < 0; ++i)
+    if (isNonFinite(i)) {
+      found.first = static_cast<int64_t>(i);
+      found.value = convert(load<Bits>(from + i * sizeof(Bits)));
+    }
+  return found;
+}
+
 } // namespace
+
+NonFiniteValues findNonFinite(FloatFormat format, std::span<const std::byte> values) {
+  switch (format) {
+  case FloatFormat::F32:
+    return findEach<uint32_t>(values, 0x7f800000u,
+                              [](uint32_t bits) { return std::bit_cast<float>(bits); });
+  case FloatFormat::BF16:
+    return findEach<uint16_t>(values, 0x7f80, floatFromBf16);
+  case FloatFormat::F16:
+    return findEach<uint16_t>(values, 0x7c00, floatFromF16);
+  }
+  return {};
+}
 
 void convertFloats(FloatFormat from, std::span<const std::byte> source, FloatFormat to,
                    std::span<std::byte> destination) {

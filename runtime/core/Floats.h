@@ -1,5 +1,5 @@
 // Arrays of floating-point numbers in files and buffers: conversion between float32, bfloat16 and
-// float16.
+// float16; infinite values and NaN among them.
 //
 // Rounding is to nearest, ties to even; too large values become infinity, a NaN a quiet NaN (as
 // torch converts).
@@ -26,5 +26,14 @@ uint16_t bf16FromFloat(float value);
 /// number of elements. `to` is F32 or BF16: nothing is stored as F16 here.
 void convertFloats(FloatFormat from, std::span<const std::byte> source, FloatFormat to,
                    std::span<std::byte> destination);
+
+/// The values of an array that are infinite or NaN.
+struct NonFiniteValues {
+  int64_t count = 0;
+  int64_t first = -1; // the index of the first one
+  float value = 0;    // which is this
+};
+/// The array needs no alignment.
+NonFiniteValues findNonFinite(FloatFormat format, std::span<const std::byte> values);
 
 } // namespace switchyard

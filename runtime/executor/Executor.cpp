@@ -428,6 +428,12 @@ Status Executor::readState(size_t state, uint64_t byteOffset, std::span<std::byt
                           bytes.size());
 }
 
+Status Executor::readBuffer(const Binding &binding, uint32_t buffer, uint64_t byteOffset,
+                            std::span<std::byte> bytes) {
+  return device_->copyOut(bytes.data(), addressOf(binding.program_->buffers[buffer]) + byteOffset,
+                          bytes.size());
+}
+
 Status Executor::zeroGradients() {
   uint64_t &reached = highWater_[static_cast<size_t>(Arena::State)];
   for (size_t i = 0; i < plan_.states.size(); ++i) {

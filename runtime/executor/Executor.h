@@ -147,6 +147,16 @@ private:
   std::vector<Readback::Piece> pieces_;
 };
 
+/// Looks at programs while they run, between instructions.
+class Watch {
+public:
+  virtual ~Watch() = default;
+  /// The instruction is about to be executed, or was; the device is done with all before. A failure
+  /// ends the run.
+  virtual Status before(const Binding &binding, size_t instruction) = 0;
+  virtual Status after(const Binding &binding, size_t instruction) = 0;
+};
+
 class Executor {
 public:
   /// Verifies `plan` and allocates its arenas, zeroed, on `device`. DoesNotFit if they are more
@@ -181,8 +191,8 @@ public:
   /// made for its program.
   Status readBack(const Binding &binding, Outputs &outputs);
 
-  /// Whether runs may be recorded and replayed; as a rule they are. Runs that an observer sees
-  /// never are.
+  /// Whether runs may be recorded and replayed; as a rule they are. Runs that an observer or a
+  /// watch sees never are.
   void allowGraphs(bool allow) { allowsGraphs_ = allow; }
 
   /// Sets a whole input: as many values as the port has elements at the binding's extents. T: float
@@ -218,6 +228,11 @@ public:
   Status writeState(size_t state, uint64_t byteOffset, std::span<const std::byte> bytes);
   Status readState(size_t state, uint64_t byteOffset, std::span<std::byte> bytes);
 
+  /// Reads bytes of a buffer of the binding's program from `byteOffset` on, as the latest
+  /// instructions left them: for a watch. They are within the buffer.
+  Status readBuffer(const Binding &binding, uint32_t buffer, uint64_t byteOffset,
+                    std::span<std::byte> bytes);
+
   /// Sets every gradient state to zero.
   Status zeroGradients();
 
@@ -238,6 +253,9 @@ public:
   using Observer = std::function<void(const Program &program, size_t instruction,
                                       std::chrono::nanoseconds time)>;
   void setObserver(Observer observer) { observer_ = std::move(observer); }
+
+  /// Null: none. It outlives the runs that it sees.
+  void setWatch(Watch *watch) { watch_ = watch; }
 
   /// Called with the instruction that is put on the device next; with -1 before what is none: the
   /// inputs' copies, a replay as a whole, reading back. Empty: no calls. Unlike an observer it does
@@ -298,6 +316,7 @@ private:
   TrafficByKind traffic_ = {};
   int64_t overflowRounds_ = 0;
   Observer observer_;
+  Watch *watch_ = nullptr;
   Marker marker_;
   bool allowsGraphs_ = true;
 };

@@ -42,14 +42,16 @@ Status Executor::runStep(const Binding &binding, size_t index) {
 }
 
 Status Executor::observe(const Binding &binding, size_t index, Clock::time_point &start) {
-  if (!observer_)
+  if (!observer_ && !watch_)
     return {};
   if (Status status = synchronize(); !status.ok())
     return status.within(instructionText(*binding.program_, index));
-  Clock::time_point end = Clock::now();
-  observer_(*binding.program_, index, end - start);
-  start = end;
-  return {};
+  if (observer_) {
+    Clock::time_point end = Clock::now();
+    observer_(*binding.program_, index, end - start);
+    start = end;
+  }
+  return watch_ ? watch_->after(binding, index) : Status();
 }
 
 Status Executor::runRounds(const Binding &binding, size_t index, Clock::time_point &start) {
@@ -75,6 +77,8 @@ Status Executor::runRounds(const Binding &binding, size_t index, Clock::time_poi
 Status Executor::runSteps(const Binding &binding, size_t begin, size_t end,
                           Clock::time_point &start) {
   for (size_t i = begin; i < end; ++i) {
+    if (watch_)
+      SY_RETURN_IF_ERROR(watch_->before(binding, i));
     SY_RETURN_IF_ERROR(runStep(binding, i));
     if (!std::holds_alternative<std::unique_ptr<PreparedRepeat>>(binding.steps_[i].action)) {
       SY_RETURN_IF_ERROR(observe(binding, i, start));
@@ -134,7 +138,7 @@ Status Executor::start(const Binding &binding) {
   auto named = [&](const Status &status) {
     return status.ok() ? status : status.within("program " + binding.program_->name);
   };
-  const bool mayReplay = allowsGraphs_ && !observer_ && binding.canRecord_;
+  const bool mayReplay = allowsGraphs_ && !observer_ && !watch_ && binding.canRecord_;
   if (mayReplay && binding.wasRun_ && !binding.graph_)
     SY_RETURN_IF_ERROR(record(binding));
   binding.wasRun_ = true;

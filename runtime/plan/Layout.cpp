@@ -21,6 +21,18 @@ std::string_view name(CollectiveKind kind) {
   return kNames[static_cast<size_t>(kind)];
 }
 
+std::optional<FloatFormat> floatFormat(DType dtype) {
+  switch (dtype) {
+  case DType::F32:
+    return FloatFormat::F32;
+  case DType::BF16:
+    return FloatFormat::BF16;
+  case DType::I32:
+    break;
+  }
+  return std::nullopt;
+}
+
 std::vector<int64_t> symbolBounds(const Plan &plan) {
   std::vector<int64_t> bounds;
   for (const Symbol &symbol : plan.symbols)

@@ -2,6 +2,7 @@
 // text of types.
 #pragma once
 
+#include "runtime/core/Floats.h"
 #include "runtime/plan/Plan.h"
 
 #include <optional>
@@ -17,6 +18,9 @@ inline constexpr uint64_t kMaxBytes = uint64_t{1} << 50;
 std::string_view name(Arena arena);
 std::string_view name(StateKind kind);
 std::string_view name(CollectiveKind kind);
+
+/// `dtype` as a format of floats; nothing of integers.
+std::optional<FloatFormat> floatFormat(DType dtype);
 
 /// The least multiple of kBufferAlignment that is not below `bytes`.
 inline uint64_t alignUp(uint64_t bytes) {

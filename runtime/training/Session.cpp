@@ -99,10 +99,6 @@ static int64_t savedStateFor(const TrainingCheckpoint &checkpoint, const Plan &p
   return same >= 0 || state.of < 0 ? same : checkpoint.findState(plan.states[state.of].name);
 }
 
-static FloatFormat floatFormat(DType dtype) {
-  return dtype == DType::BF16 ? FloatFormat::BF16 : FloatFormat::F32;
-}
-
 Status Session::loadState(const TrainingCheckpoint &checkpoint, size_t index, size_t from) {
   const DType to = plan().states[index].dtype;
   const DType dtype = checkpoint.manifest().states[from].dtype;
@@ -112,7 +108,7 @@ Status Session::loadState(const TrainingCheckpoint &checkpoint, size_t index, si
       return checkpoint.read(from, begin, end, out, &bytesRead_);
     buffer.resize((end - begin) * kernels::byteSize(dtype));
     SY_RETURN_IF_ERROR(checkpoint.read(from, begin, end, buffer, &bytesRead_));
-    convertFloats(floatFormat(dtype), buffer, floatFormat(to), out);
+    convertFloats(*floatFormat(dtype), buffer, *floatFormat(to), out);
     return {};
   });
 }

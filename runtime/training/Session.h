@@ -17,6 +17,7 @@
 
 #include "runtime/checkpoint/TrainingCheckpoint.h"
 #include "runtime/comm/Agreement.h"
+#include "runtime/core/Floats.h"
 #include "runtime/data/Batches.h"
 #include "runtime/device/CreateDevice.h"
 #include "runtime/executor/Executor.h"
@@ -59,6 +60,12 @@ struct UpdateResult {
 struct StepResult {
   StepSums sums;
   UpdateResult update;
+};
+
+/// For people: where the first value was made that is infinite or NaN.
+struct NonFiniteReport {
+  std::string where; // "on rank 1 by program train_step, instruction 12 (linear)"; empty: none was
+  std::vector<std::string> details; // lines
 };
 
 class Session {
@@ -115,6 +122,18 @@ public:
   /// The same sums without gradients.
   Result<const StepSums *> evaluate(const PassFiller &filler);
 
+  /// Runs a step that was not applied once more, with none under way, and looks at what each of its
+  /// instructions makes (NonFiniteSearch.h): states are as before it, so it makes the same. Says
+  /// which one, of all ranks, was the first to make a value that is infinite or NaN. Collective,
+  /// with the same result on all ranks; so are the next two.
+  Result<NonFiniteReport> findNonFinite(const PassFiller &filler, const UpdateScalars &scalars);
+  /// The same of evaluate().
+  Result<NonFiniteReport> findNonFiniteInEvaluation(const PassFiller &filler);
+  /// The first parameter, master or moment that holds such a value, of the lowest rank that has
+  /// one: "state norm: 1 of 64 values not finite, the first [63] = nan on rank 1"; empty: none
+  /// does.
+  Result<std::string> findNonFiniteState();
+
   /// Clips and updates with the gradients that are there.
   Result<UpdateResult> update(const UpdateScalars &scalars);
 
@@ -150,6 +169,9 @@ private:
   Result<const StepSums *> finishPasses(Underway &underway);
   Status finishUpdate(Outputs &outputs);
   Status sumOverRanks();
+  Status replay(const PassFiller &filler, const UpdateScalars *scalars);
+  Result<NonFiniteReport> findNonFinite(const PassFiller &filler, const UpdateScalars *scalars);
+  Result<NonFiniteValues> nonFiniteValuesOf(size_t index);
 
   std::unique_ptr<Executor> executor_;
   Agreement alone_;

@@ -11,7 +11,6 @@
 #include "runtime/training/StepProfile.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
@@ -101,6 +100,8 @@ private:
   CheckpointInfo checkpointInfo() const;
   Status advanceSave();
   Status checkFinite(const StepResult &result);
+  Result<std::string> explainNonFinite(bool applied);
+  Status checkStates();
   Status addMemoryAndTraffic(const Started &started, StepMetrics &metrics);
   Status report(const StepMetrics &metrics);
   Status save();
@@ -167,25 +168,46 @@ Status Trainer::start() {
   return {};
 }
 
-/// "", " on rank 2", " on ranks 0, 2", " on all 4 ranks".
-std::string ranksText(std::span<const int> ranks, int numRanks) {
-  if (numRanks == 1 || ranks.empty())
-    return "";
-  if (std::ssize(ranks) == numRanks)
-    return fmt::format(" on all {} ranks", numRanks);
-  return fmt::format(" on rank{} {}", ranks.size() == 1 ? "" : "s", fmt::join(ranks, ", "));
-}
-
 /// What makes it fail, all ranks see alike.
 Status Trainer::checkFinite(const StepResult &result) {
   const bool isLoss = !std::isfinite(result.sums.loss);
   if (!isLoss && result.update.applied)
     return {};
+  SY_ASSIGN_OR_RETURN(std::string advice, explainNonFinite(result.update.applied));
   return session_.agreement().agree(Status::failed(fmt::format(
-      "step {}: the {} is not finite{}{}; lower the learning rate or look at the data of this step",
-      done_ + 1, isLoss ? "loss" : "gradient norm",
+      "step {}: the {} is not finite{}{}; {}", done_ + 1, isLoss ? "loss" : "gradient norm",
       ranksText(result.sums.nonFiniteRanks, session_.agreement().size()),
-      result.update.applied ? "" : ", so nothing was updated")));
+      result.update.applied ? "" : ", so nothing was updated", advice)));
+}
+
+/// What was found, for a message; its details are logged.
+std::string explained(const NonFiniteReport &found, const Log &log) {
+  for (const std::string &line : found.details)
+    log.info("  {}", line);
+  return found.where.empty() ? "run again, no instruction made such a value"
+                             : "the first such value was made " + found.where;
+}
+
+/// Where it comes from, or what to do. The latest step is the only one that was started.
+Result<std::string> Trainer::explainNonFinite(bool applied) {
+  if (!arguments_.debugNonfinite)
+    return std::string("lower the learning rate, look at the data of this step, or let "
+                       "--debug-nonfinite say where it comes from");
+  if (applied)
+    return std::string("the gradient norm is, so weights were updated and the step cannot be run "
+                       "again to see where it comes from");
+  progress_.clear();
+  log_.info("running step {} again, one instruction at a time", done_ + 1);
+  SY_ASSIGN_OR_RETURN(NonFiniteReport found, session_.findNonFinite(filler_, scalarsOf(done_)));
+  return explained(found, log_);
+}
+
+/// A run may have been started with such values; their first use tells less.
+Status Trainer::checkStates() {
+  SY_ASSIGN_OR_RETURN(std::string found, session_.findNonFiniteState());
+  if (!found.empty())
+    log_.warning("before step {}, {}", done_ + 1, found);
+  return {};
 }
 
 /// Of the rank that needs most memory, and of the one that sends most.
@@ -355,6 +377,8 @@ Status Trainer::run(const std::atomic<bool> &stop) {
   Agreement &agreement = session_.agreement();
   SY_RETURN_IF_ERROR(agreement.agree(session_.isLeader() ? openMetrics() : Status()));
   SY_RETURN_IF_ERROR(agreement.agree(openProfile()));
+  if (arguments_.debugNonfinite)
+    SY_RETURN_IF_ERROR(checkStates());
   const bool isProfiled = !arguments_.profile.empty(); // on rank 0, but all keep step
   bool stopped = false;
   auto check = [&](Status status) {
@@ -371,7 +395,8 @@ Status Trainer::run(const std::atomic<bool> &stop) {
     SY_RETURN_IF_ERROR(check(start()));
     const bool isSaved = started_ % arguments_.saveSteps == 0;
     const bool runsAhead = session_.executor().device().runsAhead() && !isSaved &&
-                           started_ < totalSteps_ && !(isProfiled && StepProfile::isEdge(started_));
+                           !arguments_.debugNonfinite && started_ < totalSteps_ &&
+                           !(isProfiled && StepProfile::isEdge(started_));
     while (done_ + (runsAhead ? 1 : 0) < started_)
       SY_RETURN_IF_ERROR(check(finish()));
     if (isSaved)
@@ -453,7 +478,8 @@ Status train(Session &session, const Dataset &dataset, const TrainingArguments &
   return status;
 }
 
-Result<Evaluation> evaluate(Session &session, const Dataset &dataset) {
+Result<Evaluation> evaluate(Session &session, const Dataset &dataset, bool debugNonfinite,
+                            const Log &log) {
   Agreement &agreement = session.agreement();
   SY_RETURN_IF_ERROR(checkSameData(agreement, dataset));
   SY_ASSIGN_OR_RETURN(Sampler sampler, agreement.agree(Sampler::create(
@@ -468,6 +494,12 @@ Result<Evaluation> evaluate(Session &session, const Dataset &dataset) {
     sampler.next(batches);
     SY_RETURN_IF_ERROR(agreement.agree(filler.setStep(batches)));
     SY_ASSIGN_OR_RETURN(const StepSums *sums, session.evaluate(filler));
+    if (debugNonfinite && !std::isfinite(sums->loss)) {
+      SY_ASSIGN_OR_RETURN(NonFiniteReport found, session.findNonFiniteInEvaluation(filler));
+      return agreement.agree(Status::failed(
+          fmt::format("batch {} of {}: the loss is not finite{}; {}", step + 1, steps,
+                      ranksText(sums->nonFiniteRanks, agreement.size()), explained(found, log))));
+    }
     auto labels = static_cast<double>(filler.numLabels());
     result.loss += (sums->loss - coefficient * sums->auxLoss) * labels;
     result.auxLoss += sums->auxLoss / static_cast<double>(steps);

@@ -36,7 +36,9 @@ struct Evaluation {
 };
 
 /// The loss of every record of `dataset` once, in batches of the plan's size; the same on all
-/// ranks.
-Result<Evaluation> evaluate(Session &session, const Dataset &dataset);
+/// ranks. With `debugNonfinite` it fails on a loss that is not finite, and says where the first
+/// such value was made.
+Result<Evaluation> evaluate(Session &session, const Dataset &dataset, bool debugNonfinite,
+                            const Log &log);
 
 } // namespace switchyard

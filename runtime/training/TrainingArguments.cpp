@@ -60,6 +60,8 @@ constexpr ArgumentField kFields[] = {
      "none|tensorboard"},
     {"profile", &Args::profile,
      "file for a trace of steps 4 to 7, for chrome://tracing or Perfetto"},
+    {"debug_nonfinite", &Args::debugNonfinite,
+     "on a loss or norm that is not finite, say which operation made the first such value"},
     {"mesh", &Args::mesh, "axes of the mesh: fsdp=2,ep=4"},
     {"precision", &Args::precision, "precision policy", 0, 0, "f32|bf16|bf16_f32_state"},
     {"target", &Args::target, "device", 0, 0, "cpu|cuda"},
@@ -238,7 +240,8 @@ std::string ArgumentField::flagName() const {
 }
 
 bool ArgumentField::isFlag() const {
-  return std::holds_alternative<std::optional<bool> Args::*>(member);
+  return std::holds_alternative<bool Args::*>(member) ||
+         std::holds_alternative<std::optional<bool> Args::*>(member);
 }
 
 std::string ArgumentField::typeText() const {

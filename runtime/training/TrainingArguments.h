@@ -43,6 +43,7 @@ struct TrainingArguments {
   int64_t saveTotalLimit = 0; // 0: all are kept
   std::string reportTo = "none";
   std::string profile; // where a trace of some steps goes; empty: none is made
+  bool debugNonfinite = false;
 
   // What the plan is compiled for. Unset: what --plan was made with, or moe-compile's defaults.
   std::optional<std::string> mesh;
@@ -74,8 +75,9 @@ struct TrainingArguments {
 struct ArgumentField {
   using Member = std::variant<
       std::string TrainingArguments::*, int64_t TrainingArguments::*, double TrainingArguments::*,
-      std::optional<std::string> TrainingArguments::*, std::optional<int64_t> TrainingArguments::*,
-      std::optional<double> TrainingArguments::*, std::optional<bool> TrainingArguments::*>;
+      bool TrainingArguments::*, std::optional<std::string> TrainingArguments::*,
+      std::optional<int64_t> TrainingArguments::*, std::optional<double> TrainingArguments::*,
+      std::optional<bool> TrainingArguments::*>;
 
   const char *name;
   Member member;

@@ -303,7 +303,9 @@ Status runEvaluate(const EvaluateArguments &arguments) {
     SY_ASSIGN_OR_RETURN(
         std::unique_ptr<Session> session,
         openSession(plan, inputs, deviceOptions(launch, arguments.threads), agreement));
-    SY_ASSIGN_OR_RETURN(Evaluation result, evaluate(*session, *inputs.dataset));
+    const Log log(agreement.isLeader() ? Log::Level::Info : Log::Level::Off);
+    SY_ASSIGN_OR_RETURN(Evaluation result,
+                        evaluate(*session, *inputs.dataset, arguments.debugNonfinite, log));
     if (!agreement.isLeader())
       return {};
     Json line = Json::object();

@@ -34,6 +34,7 @@ struct EvaluateArguments {
   int64_t ranks = 0;
   int64_t threads = 0;
   double commTimeout = 600;
+  bool debugNonfinite = false;
 };
 Status runEvaluate(const EvaluateArguments &arguments);
 

@@ -106,6 +106,9 @@ int main(int argc, char **argv) {
   evalCommand->add_option("--tokenizer", evaluateArguments.tokenizer,
                           "SentencePiece model (default: the model's tokenizer.model)");
   addRankFlags(*evalCommand, evaluateArguments);
+  evalCommand->add_flag("--debug-nonfinite", evaluateArguments.debugNonfinite,
+                        "Fail on a loss that is not finite, and say which operation made the first "
+                        "such value");
 
   CLI::App *exportCommand =
       app.add_subcommand("export", "Write a Hugging Face folder from a checkpoint");

@@ -27,9 +27,13 @@ TEST_P(AgreementTest, GathersValuesInRankOrder) {
   });
 }
 
-TEST_P(AgreementTest, SharesTheLeadersText) {
+TEST_P(AgreementTest, SharesTheTextOfARank) {
   test::runRanks(GetParam(), [](Communicator &communicator) {
     Agreement agreement(&communicator);
+    Result<std::string> last =
+        agreement.share("of rank " + std::to_string(communicator.rank()), communicator.size() - 1);
+    ASSERT_TRUE(last.ok()) << last.status().message();
+    EXPECT_EQ(*last, "of rank " + std::to_string(communicator.size() - 1));
     for (const char *text : {"of rank 0", ""}) {
       Result<std::string> shared = agreement.share(agreement.isLeader() ? text : "another text");
       ASSERT_TRUE(shared.ok()) << shared.status().message();
@@ -72,6 +76,15 @@ TEST_P(AgreementTest, AResultIsKeptWhereAllHaveOne) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, AgreementTest, testing::Values(1, 2, 3, 4));
+
+TEST(Agreement, RanksAreNamed) {
+  const int ranks[] = {0, 2, 3};
+  EXPECT_EQ(ranksText({}, 4), "");
+  EXPECT_EQ(ranksText(std::span(ranks, 1), 1), "");
+  EXPECT_EQ(ranksText(std::span(ranks, 1), 4), " on rank 0");
+  EXPECT_EQ(ranksText(ranks, 4), " on ranks 0, 2, 3");
+  EXPECT_EQ(ranksText(ranks, 3), " on all 3 ranks");
+}
 
 TEST(Agreement, OneRankAgreesWithItself) {
   Agreement alone;

@@ -79,6 +79,27 @@ TEST(Floats, ConvertsArraysWithoutAlignment) {
   convertFloats(FloatFormat::F32, {}, FloatFormat::F32, {});
 }
 
+TEST(Floats, FindsWhatIsNotFinite) {
+  const float large = std::numeric_limits<float>::max();
+  std::vector<std::byte> bytes(1 + 5 * 4);
+  const auto found = [&](std::vector<float> values) {
+    std::memcpy(bytes.data() + 1, values.data(), values.size() * 4);
+    return findNonFinite(FloatFormat::F32, std::span(bytes).subspan(1, values.size() * 4));
+  };
+  EXPECT_EQ(found({0, large, -large, fromBits(1)}).count, 0);
+  EXPECT_EQ(found({0, large}).first, -1);
+  NonFiniteValues some = found({1, large, -INFINITY, fromBits(0x7f800001), 2});
+  EXPECT_EQ(some.count, 2);
+  EXPECT_EQ(some.first, 2);
+  EXPECT_EQ(some.value, -INFINITY);
+  const uint16_t halves[] = {0x7bff, 0x7f7f, 0x7c00, 0x7f80};
+  EXPECT_EQ(findNonFinite(FloatFormat::BF16, std::as_bytes(std::span(halves))).count, 1);
+  EXPECT_EQ(findNonFinite(FloatFormat::BF16, std::as_bytes(std::span(halves))).first, 3);
+  EXPECT_EQ(findNonFinite(FloatFormat::F16, std::as_bytes(std::span(halves))).count, 3);
+  EXPECT_TRUE(std::isnan(findNonFinite(FloatFormat::F16, std::as_bytes(std::span(halves))).value));
+  EXPECT_EQ(findNonFinite(FloatFormat::F16, {}).count, 0);
+}
+
 // The published test values of 64-bit FNV-1a.
 TEST(Fingerprint, IsFnv1a) {
   EXPECT_EQ(fingerprint(""), 0xcbf29ce484222325u);

@@ -6,8 +6,8 @@
 #include "runtime/plan/Layout.h"
 #include "runtime/training/Session.h"
 #include "runtime/training/Validate.h"
-#include "test/runtime/comm/RankThreads.h"
 #include "test/runtime/training/CompiledPlan.h"
+#include "test/runtime/training/RankSessions.h"
 
 #include <gmock/gmock.h>
 
@@ -17,6 +17,10 @@
 #include <mutex>
 
 namespace switchyard {
+
+using test::folderOf;
+using test::onRanks;
+
 namespace {
 
 const std::string kModel = "test/golden/mixtral-tiny";
@@ -29,25 +33,6 @@ const Plan &planFor(const std::string &mesh) {
     at->second =
         compiled(kModel, "--precision f32 --max-seq-length 24 --step-program split --mesh " + mesh);
   return at->second;
-}
-
-std::string folderOf(const std::string &model) {
-  return SWITCHYARD_SOURCE_DIR "/" + model;
-}
-
-/// Runs `body` on each rank of the plan, with the model's weights loaded.
-void onRanks(const Plan &plan, const std::string &model,
-             const std::function<void(Session &session)> &body) {
-  Result<Checkpoint> checkpoint = Checkpoint::open(folderOf(model));
-  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status().message();
-  test::runRankThreads(static_cast<int>(plan.mesh.numRanks()), {}, [&](Communicator &communicator) {
-    Agreement agreement(&communicator);
-    auto session = Session::create(plan, {.threads = 1}, &agreement);
-    ASSERT_TRUE(session.ok()) << session.status().message();
-    Status status = (*session)->loadParameters(*checkpoint);
-    ASSERT_TRUE(status.ok()) << status.message();
-    body(**session);
-  });
 }
 
 /// Whole states by name, as rank 0 gathers them in chunks of `chunk` elements.

@@ -46,6 +46,7 @@ TEST(TrainingArguments, SetsEveryKindOfValue) {
                              {"output-dir", "out"},
                              {"precision", "bf16"},
                              {"packing", "true"},
+                             {"debug-nonfinite", "true"},
                              {"max-seq-length", "1024"},
                              {"router-aux-loss-coef", "0.02"}})
     EXPECT_TRUE(setArgument(arguments, name, value).ok()) << name;
@@ -55,6 +56,7 @@ TEST(TrainingArguments, SetsEveryKindOfValue) {
   EXPECT_EQ(arguments.outputDir, "out");
   EXPECT_EQ(arguments.precision, "bf16");
   EXPECT_EQ(arguments.packing, true);
+  EXPECT_TRUE(arguments.debugNonfinite);
   EXPECT_EQ(arguments.maxSeqLength, 1024);
   EXPECT_EQ(arguments.routerAuxLossCoef, 0.02);
 }
@@ -94,9 +96,9 @@ TEST(TrainingArguments, FieldsHaveDistinctNamesAndFlags) {
     EXPECT_TRUE(flags.insert(field.flagName()).second) << field.name;
     EXPECT_EQ(field.flagName().find('_'), std::string::npos);
     EXPECT_GT(std::string(field.help).size(), 0u);
-    EXPECT_EQ(field.isFlag(),
-              std::set<std::string>({"packing", "sync_each_batch", "reshard_after_forward"})
-                  .contains(field.name));
+    EXPECT_EQ(field.isFlag(), std::set<std::string>({"packing", "sync_each_batch",
+                                                     "reshard_after_forward", "debug_nonfinite"})
+                                  .contains(field.name));
   }
 }
 
