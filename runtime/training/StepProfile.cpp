@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 namespace switchyard {
 
@@ -57,6 +58,10 @@ std::string describe(const StepSummary &summary) {
                         summary.beforeGap, summary.afterGap);
   if (summary.pauseMicroseconds > 0)
     text += fmt::format(", {:.1f} us after the step before", summary.pauseMicroseconds);
+  if (const CommunicationTime &time = summary.communication; time.milliseconds > 0)
+    text += fmt::format(", communication {:.3f} ms, exposed {:.3f} ms ({:.1f}%)", time.milliseconds,
+                        time.exposedMilliseconds,
+                        100 * time.exposedMilliseconds / summary.milliseconds);
   return text;
 }
 
@@ -78,6 +83,8 @@ Status StepProfile::beforeStep(int64_t step) {
         [this](const Program &program, int64_t instruction) { return mark(program, instruction); });
   }
   executor_.allowGraphs(step != kFirstStep);
+  if (step >= kFirstStep)
+    traffic_.push_back(executor_.traffic());
   return {};
 }
 
@@ -88,9 +95,9 @@ Status StepProfile::mark(const Program &program, int64_t instruction) {
 }
 
 /// By run, in the order in which they began. Those of a replay get the instructions of a run that
-/// was made one by one on one stream and did as much.
-std::vector<std::vector<StepProfile::Placed>> StepProfile::placedByRun() const {
-  std::vector<std::vector<Placed>> runs(runs_.size());
+/// was made one by one, of one that did as much if there is one.
+std::vector<std::vector<PlacedActivity>> StepProfile::placedByRun() const {
+  std::vector<std::vector<PlacedActivity>> runs(runs_.size());
   for (const DeviceActivity &activity : activities_) {
     uint64_t run = activity.label / kLabelsOfRun;
     if (run == 0 || run > runs.size())
@@ -100,39 +107,31 @@ std::vector<std::vector<StepProfile::Placed>> StepProfile::placedByRun() const {
       instruction = -1;
     runs[run - 1].push_back({&activity, instruction, activity.isReplayed || instruction >= 0});
   }
-  auto workOf = [](std::vector<Placed> &placed, bool isReplayed) {
-    std::vector<Placed *> work;
-    for (Placed &one : placed)
-      if (one.isOfProgram && one.activity->isReplayed == isReplayed)
-        work.push_back(&one);
-    return work;
-  };
+  std::vector<PlacedActivities> known(runs.size()), replayed(runs.size());
+  for (size_t i = 0; i < runs.size(); ++i)
+    for (PlacedActivity &one : runs[i])
+      if (one.isOfProgram)
+        (one.activity->isReplayed ? replayed : known)[i].push_back(&one);
   for (size_t i = 0; i < runs.size(); ++i) {
-    std::vector<Placed *> replayed = workOf(runs[i], true);
-    for (size_t j = 0; j < runs.size() && !replayed.empty(); ++j) {
-      std::vector<Placed *> known = workOf(runs[j], false);
-      auto isOnOneStream = [&](const Placed *one) {
-        return one->activity->stream == known[0]->activity->stream;
-      };
-      if (runs_[i].program != runs_[j].program || known.size() != replayed.size() ||
-          !std::ranges::all_of(known, isOnOneStream))
-        continue;
-      for (size_t k = 0; k < known.size(); ++k)
-        replayed[k]->instruction = known[k]->instruction;
-      break;
-    }
+    const PlacedActivities *like = nullptr;
+    for (size_t j = 0; j < runs.size(); ++j)
+      if (!replayed[i].empty() && !known[j].empty() && runs_[j].program == runs_[i].program &&
+          (!like || known[j].size() == replayed[i].size()))
+        like = &known[j];
+    if (like)
+      nameReplayed(*runs_[i].program, *like, replayed[i]);
   }
   return runs;
 }
 
-std::string StepProfile::nameOf(const Run &run, const Placed &placed) const {
+std::string StepProfile::nameOf(const Run &run, const PlacedActivity &placed) const {
   if (placed.instruction < 0)
     return placed.activity->name.empty() ? "host" : placed.activity->name;
   return fmt::format("{} {}", switchyard::nameOf(run.program->instructions[placed.instruction]),
                      placed.instruction);
 }
 
-std::string StepProfile::operandsOf(const Run &run, const Placed &placed) const {
+std::string StepProfile::operandsOf(const Run &run, const PlacedActivity &placed) const {
   std::string text;
   if (placed.instruction < 0)
     return text;
@@ -144,7 +143,7 @@ std::string StepProfile::operandsOf(const Run &run, const Placed &placed) const 
   return text;
 }
 
-void StepProfile::summarize(const std::vector<std::vector<Placed>> &runs) {
+void StepProfile::summarize(const std::vector<std::vector<PlacedActivity>> &runs) {
   summaries_.clear();
   uint64_t first = 0, last = 0, lastOfStepBefore = 0;
   for (size_t i = 0; i < runs.size(); ++i) {
@@ -155,8 +154,8 @@ void StepProfile::summarize(const std::vector<std::vector<Placed>> &runs) {
       last = 0;
     }
     StepSummary &summary = summaries_.back();
-    const Placed *before = nullptr; // the one that ends last so far
-    for (const Placed &placed : runs[i]) {
+    const PlacedActivity *before = nullptr; // the one that ends last so far
+    for (const PlacedActivity &placed : runs[i]) {
       const DeviceActivity &activity = *placed.activity;
       if (!placed.isOfProgram)
         continue;
@@ -186,7 +185,37 @@ void StepProfile::summarize(const std::vector<std::vector<Placed>> &runs) {
   }
 }
 
-std::string StepProfile::traceText(const std::vector<std::vector<Placed>> &runs) const {
+void StepProfile::addCommunication(const std::vector<std::vector<PlacedActivity>> &runs) {
+  for (StepSummary &summary : summaries_) {
+    std::vector<Work> work;
+    for (size_t i = 0; i < runs.size(); ++i) {
+      if (runs_[i].step + 1 != summary.step)
+        continue;
+      for (const PlacedActivity &placed : runs[i]) {
+        const DeviceActivity &activity = *placed.activity;
+        const auto *collective = collectiveOf(*runs_[i].program, placed.instruction);
+        // A replay's that could not be named are NCCL's, or something that computes.
+        const bool isCollective = collective || activity.name.starts_with("nccl");
+        const bool counts = activity.kind == DeviceActivity::Kind::Kernel ||
+                            (collective && activity.kind == DeviceActivity::Kind::Copy);
+        if (placed.isOfProgram && counts)
+          work.push_back({activity.begin, activity.end, isCollective,
+                          collective ? std::optional(collective->kind) : std::nullopt});
+      }
+    }
+    summary.communication = communicationTime(work);
+    const auto step = static_cast<size_t>(summary.step - 1 - kFirstStep);
+    if (step + 1 >= traffic_.size())
+      continue;
+    for (size_t kind = 0; kind < summary.communication.kinds.size(); ++kind) {
+      const Traffic &before = traffic_[step][kind], &after = traffic_[step + 1][kind];
+      summary.communication.kinds[kind].calls = static_cast<int64_t>(after.calls - before.calls);
+      summary.communication.kinds[kind].bytes = static_cast<int64_t>(after.bytes - before.bytes);
+    }
+  }
+}
+
+std::string StepProfile::traceText(const std::vector<std::vector<PlacedActivity>> &runs) const {
   constexpr int64_t kStepsTrack = 1000;
   uint64_t origin = activities_.empty() ? 0 : activities_.front().begin;
   Json events = Json::array();
@@ -195,7 +224,7 @@ std::string StepProfile::traceText(const std::vector<std::vector<Placed>> &runs)
   for (size_t i = 0; i < runs.size(); ++i) {
     const Run &run = runs_[i];
     uint64_t begin = std::numeric_limits<uint64_t>::max(), end = 0;
-    for (const Placed &placed : runs[i]) {
+    for (const PlacedActivity &placed : runs[i]) {
       const DeviceActivity &activity = *placed.activity;
       Json arguments = Json::object();
       arguments.set("step", Json(run.step + 1));
@@ -229,8 +258,10 @@ std::string StepProfile::traceText(const std::vector<std::vector<Placed>> &runs)
 Status StepProfile::write(const std::string &path) {
   SY_ASSIGN_OR_RETURN(activities_, profiler_->end());
   executor_.setMarker({});
-  const std::vector<std::vector<Placed>> runs = placedByRun();
+  traffic_.push_back(executor_.traffic());
+  const std::vector<std::vector<PlacedActivity>> runs = placedByRun();
   summarize(runs);
+  addCommunication(runs);
   return writeFileAtomically(path, traceText(runs));
 }
 

@@ -147,6 +147,8 @@ UpdateScalars Trainer::scalarsOf(int64_t step) const {
 Status Trainer::start() {
   if (profile_)
     SY_RETURN_IF_ERROR(profile_->beforeStep(started_));
+  else if (!arguments_.profile.empty())
+    StepProfile::beforeStepOfOthers(session_.executor(), started_);
   Started started;
   started.time = Clock::now();
   const Executor &executor = session_.executor();

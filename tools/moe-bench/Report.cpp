@@ -1,5 +1,7 @@
 #include "tools/moe-bench/Report.h"
 
+#include "runtime/plan/Layout.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -42,12 +44,55 @@ Figures figuresOf(const Measurement &measurement) {
   return figures;
 }
 
+/// By kind: what a step has of it.
+Json collectivesJson(const CommunicationTime &time) {
+  Json object = Json::object();
+  for (size_t kind = 0; kind < time.kinds.size(); ++kind) {
+    const CollectiveTime &one = time.kinds[kind];
+    if (one.calls == 0)
+      continue;
+    Json figures = Json::object();
+    figures.set("calls", one.calls);
+    figures.set("bytes", one.bytes);
+    figures.set("ms", one.milliseconds);
+    figures.set("bus_gb_per_second", one.busBandwidth());
+    object.set(std::string(name(static_cast<CollectiveKind>(kind))), std::move(figures));
+  }
+  return object;
+}
+
 } // namespace
+
+Communication meanCommunication(std::span<const StepSummary> steps) {
+  Communication mean;
+  const std::span<const StepSummary> counted = steps.subspan(1);
+  const auto count = static_cast<int64_t>(counted.size());
+  for (const StepSummary &step : counted) {
+    mean.stepMilliseconds += step.milliseconds / static_cast<double>(count);
+    const CommunicationTime &time = step.communication;
+    mean.time.milliseconds += time.milliseconds / static_cast<double>(count);
+    mean.time.exposedMilliseconds += time.exposedMilliseconds / static_cast<double>(count);
+    for (size_t kind = 0; kind < time.kinds.size(); ++kind) {
+      mean.time.kinds[kind].calls += time.kinds[kind].calls;
+      mean.time.kinds[kind].bytes += time.kinds[kind].bytes;
+      mean.time.kinds[kind].milliseconds +=
+          time.kinds[kind].milliseconds / static_cast<double>(count);
+    }
+  }
+  for (CollectiveTime &one : mean.time.kinds) {
+    one.calls /= count;
+    one.bytes /= count;
+  }
+  return mean;
+}
 
 std::string describe(const Measurement &measurement) {
   const Figures figures = figuresOf(measurement);
-  std::string line = fmt::format("switchyard {}: {:.3f} ms [{:.3f} {:.3f}] n {}", measurement.name,
-                                 figures.median, figures.min, figures.max, measurement.runs.size());
+  std::string line = fmt::format(
+      "switchyard {}{}: {:.3f} ms [{:.3f} {:.3f}] n {}", measurement.name,
+      measurement.ranks > 1 ? fmt::format(" on {} ranks, {}", measurement.ranks, measurement.mesh)
+                            : "",
+      figures.median, figures.min, figures.max, measurement.runs.size());
   if (figures.tokensPerSecond > 0)
     line += fmt::format(", {:.0f} tokens/s", figures.tokensPerSecond);
   if (figures.flopsPerSecond > 0)
@@ -59,6 +104,15 @@ std::string describe(const Measurement &measurement) {
   for (const auto &[key, bytes] : measurement.bytes)
     line += fmt::format(", {} {:.2f} GiB", key.substr(0, key.rfind("_bytes")),
                         static_cast<double>(bytes) / (1 << 30)); // the key without its unit
+  if (const auto &communication = measurement.communication) {
+    const CommunicationTime &time = communication->time;
+    line +=
+        fmt::format(", communication {:.3f} ms of {:.3f}, exposed {:.3f} ms ({:.1f}%)",
+                    time.milliseconds, communication->stepMilliseconds, time.exposedMilliseconds,
+                    100 * time.exposedMilliseconds / communication->stepMilliseconds);
+    if (const std::string collectives = switchyard::describe(time); !collectives.empty())
+      line += "\n" + collectives;
+  }
   return line;
 }
 
@@ -68,6 +122,10 @@ Json toJson(const Measurement &measurement) {
   object.set("program", "switchyard");
   object.set("case", measurement.name);
   object.set("device", measurement.device);
+  if (measurement.ranks > 1) {
+    object.set("ranks", measurement.ranks);
+    object.set("mesh", measurement.mesh);
+  }
   Json times = Json::object();
   times.set("median", figures.median);
   times.set("min", figures.min);
@@ -84,6 +142,12 @@ Json toJson(const Measurement &measurement) {
     object.set("loss", *measurement.loss);
   for (const auto &[key, bytes] : measurement.bytes)
     object.set(key, static_cast<int64_t>(bytes));
+  if (const auto &communication = measurement.communication) {
+    object.set("profiled_step_ms", communication->stepMilliseconds);
+    object.set("communication_ms", communication->time.milliseconds);
+    object.set("exposed_ms", communication->time.exposedMilliseconds);
+    object.set("collectives", collectivesJson(communication->time));
+  }
   return object;
 }
 

@@ -1,5 +1,6 @@
 #include "tools/moe-bench/StepBenchmark.h"
 
+#include "runtime/comm/DeviceGroup.h"
 #include "runtime/core/File.h"
 #include "runtime/plan/PlanFile.h"
 #include "runtime/plan/Verify.h"
@@ -8,6 +9,7 @@
 #include "runtime/training/StepProfile.h"
 #include "tools/moe-bench/RandomWeights.h"
 #include "tools/moe-bench/Report.h"
+#include "tools/moe-run/Launch.h"
 
 #include <fmt/format.h>
 
@@ -16,6 +18,7 @@
 #include <cmath>
 #include <cstdio>
 #include <deque>
+#include <optional>
 #include <random>
 
 namespace switchyard::bench {
@@ -27,9 +30,6 @@ constexpr uint64_t kMaxLengthsBytes = uint64_t{64} << 20;
 Result<Plan> loadPlan(const std::string &path) {
   SY_ASSIGN_OR_RETURN(Plan plan, load(path));
   SY_RETURN_IF_ERROR(verify(plan).within(path));
-  if (plan.mesh.numRanks() != 1)
-    return Status::usage(path + ": is for " + std::to_string(plan.mesh.numRanks()) +
-                         " ranks, but moe-bench step runs one; compile a plan without --mesh");
   return plan;
 }
 
@@ -93,17 +93,26 @@ public:
   }
   double loss() const { return loss_; }
 
-  /// Runs the steps of a profile, and says what was in them.
-  Status profile(const std::string &path) {
-    SY_ASSIGN_OR_RETURN(profile_, StepProfile::create(session_.executor()));
+  /// Runs the steps of a profile, on all ranks; rank 0 says what was in them, and has the result.
+  Result<std::vector<StepSummary>> profile(const std::string &path) {
+    Agreement &agreement = session_.agreement();
+    auto create = [&]() -> Status {
+      SY_ASSIGN_OR_RETURN(profile_, StepProfile::create(session_.executor()));
+      return {};
+    };
+    SY_RETURN_IF_ERROR(agreement.agree(agreement.isLeader() ? create() : Status()));
     profiled_ = StepProfile::kFirstStep;
     SY_RETURN_IF_ERROR(run(1).status()); // alone, as each instruction of it
     SY_RETURN_IF_ERROR(run(StepProfile::kSteps - 1).status());
-    SY_RETURN_IF_ERROR(profile_->write(path));
-    for (const StepSummary &summary : profile_->summaries())
-      std::printf("%s\n", describe(summary).c_str());
+    profiled_.reset();
+    SY_RETURN_IF_ERROR(agreement.agree(profile_ ? profile_->write(path) : Status()));
+    std::vector<StepSummary> summaries;
+    if (profile_)
+      summaries = profile_->summaries();
     profile_.reset();
-    return {};
+    for (const StepSummary &summary : summaries)
+      std::printf("%s\n", describe(summary).c_str());
+    return summaries;
   }
 
 private:
@@ -115,7 +124,11 @@ private:
 
   Status start() {
     if (profile_)
-      SY_RETURN_IF_ERROR(profile_->beforeStep(profiled_++));
+      SY_RETURN_IF_ERROR(profile_->beforeStep(*profiled_));
+    else if (profiled_)
+      StepProfile::beforeStepOfOthers(session_.executor(), *profiled_);
+    if (profiled_)
+      ++*profiled_;
     Started &started = underway_.emplace_back();
     started.time = Clock::now();
     sampler_.next(batches_);
@@ -135,11 +148,11 @@ private:
     underway_.pop_front();
     loss_ = result->sums.loss;
     ++done_;
-    if (!result->update.applied || !std::isfinite(loss_))
-      return Status::failed(
-          fmt::format("step {}: the loss is {:.4g} and the gradient norm {:.4g}, so "
-                      "its time is that of no training step",
-                      done_, loss_, result->update.gradNorm));
+    if (!result->update.applied || !std::isfinite(loss_)) // on all ranks alike
+      return session_.agreement().agree(
+          Status::failed(fmt::format("step {}: the loss is {:.4g} and the gradient norm {:.4g}, so "
+                                     "its time is that of no training step",
+                                     done_, loss_, result->update.gradNorm)));
     Run run = started.work;
     run.milliseconds =
         std::chrono::duration<double, std::milli>(now - std::max(started.time, finished_)).count();
@@ -154,7 +167,7 @@ private:
   StepBatches batches_;
   UpdateScalars scalars_{.learningRate = 5e-5, .weightDecay = 0.01, .maxGradNorm = 1, .step = 0};
   std::unique_ptr<StepProfile> profile_;
-  int64_t profiled_ = 0; // the number of the step that it sees next
+  std::optional<int64_t> profiled_; // the number of the step that it sees next, on some rank
   std::deque<Started> underway_;
   Clock::time_point finished_; // when the latest step was
   int64_t done_ = 0;
@@ -170,13 +183,106 @@ std::string caseName(const StepArguments &arguments, const Training &training) {
          std::to_string(training.gradientAccumulationSteps);
 }
 
-Result<std::unique_ptr<Session>> createSession(Plan plan, const StepArguments &arguments) {
-  SY_ASSIGN_OR_RETURN(
-      std::unique_ptr<Session> session,
-      Session::create(std::move(plan), {.threads = static_cast<int>(arguments.threads)}));
-  SY_RETURN_IF_ERROR(fillRandomWeights(session->executor(), static_cast<uint64_t>(arguments.seed)));
-  return session;
+Result<std::unique_ptr<Session>> createSession(const Plan &plan, const StepArguments &arguments,
+                                               const Launch &launch, Agreement &agreement) {
+  const DeviceOptions options = {.threads = launch.threadsPerRank(arguments.threads),
+                                 .rankOnHost = launch.rankHere()};
+  auto create = [&]() -> Result<std::unique_ptr<Session>> {
+    SY_ASSIGN_OR_RETURN(std::unique_ptr<Session> session,
+                        Session::create(plan, options, &agreement));
+    SY_RETURN_IF_ERROR(
+        fillRandomWeights(session->executor(), static_cast<uint64_t>(arguments.seed)));
+    return session;
+  };
+  return agreement.agree(create());
 }
+
+using NamedBytes = std::vector<std::pair<std::string, uint64_t>>;
+
+/// What the driver and the list of what is in use say of this rank; nothing where no driver counts.
+Result<NamedBytes> deviceBytes(Session &session) {
+  SY_ASSIGN_OR_RETURN(std::optional<MemoryUse> use, session.executor().device().memoryUse());
+  if (!use)
+    return NamedBytes();
+  if (const Communicator *ranks = session.agreement().communicator(); ranks && ranks->devices())
+    use->communication = ranks->devices()->memoryBytes();
+  return NamedBytes{{"listed_bytes", use->listed()}, {"driver_bytes", use->counted}};
+}
+
+/// Each figure of the rank where it is largest.
+Status takeLargest(Agreement &agreement, NamedBytes &bytes) {
+  std::vector<int64_t> mine;
+  for (const auto &[key, value] : bytes)
+    mine.push_back(static_cast<int64_t>(value));
+  SY_ASSIGN_OR_RETURN(std::span<const int64_t> all, agreement.gather(mine));
+  for (size_t i = 0; i < all.size(); ++i)
+    bytes[i % bytes.size()].second =
+        std::max(bytes[i % bytes.size()].second, static_cast<uint64_t>(all[i]));
+  return {};
+}
+
+/// What one rank does.
+class StepBenchmark {
+public:
+  StepBenchmark(const StepArguments &arguments, const Launch &launch)
+      : arguments_(arguments), launch_(launch) {}
+
+  /// What the ranks of a process share.
+  Status load(const Plan &plan) {
+    const Training &training = plan.training;
+    const int64_t records = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps *
+                            plan.mesh.numRanks() * arguments_.steps;
+    SY_ASSIGN_OR_RETURN(std::vector<int64_t> lengths, recordLengths(arguments_, training, records));
+    dataset_ = randomRecords(lengths, training.vocabSize, arguments_.seed);
+    return {};
+  }
+
+  Status run(const Plan &plan, Agreement &agreement) const {
+    const Training &training = plan.training;
+    SY_ASSIGN_OR_RETURN(
+        Sampler sampler,
+        Sampler::create(*dataset_, {.perDeviceTrainBatchSize = training.perDeviceTrainBatchSize,
+                                    .gradientAccumulationSteps = training.gradientAccumulationSteps,
+                                    .numRanks = plan.mesh.numRanks(),
+                                    .maxSeqLength = training.maxSeqLength}));
+    SY_ASSIGN_OR_RETURN(std::unique_ptr<Session> session,
+                        createSession(plan, arguments_, launch_, agreement));
+    SY_ASSIGN_OR_RETURN(PassFiller filler, session->createFiller(session->lossNormalization()));
+    Stepper stepper(*session, std::move(sampler), std::move(filler));
+    SY_RETURN_IF_ERROR(stepper.run(arguments_.warmup).status());
+    SY_ASSIGN_OR_RETURN(NamedBytes used, agreement.agree(deviceBytes(*session)));
+
+    Measurement measurement;
+    measurement.name = caseName(arguments_, training);
+    measurement.device = session->executor().device().name();
+    measurement.ranks = agreement.size();
+    measurement.mesh = text(plan.mesh);
+    measurement.maxFlops = peakFlops(measurement.device);
+    if (measurement.maxFlops)
+      *measurement.maxFlops *= agreement.size();
+    SY_ASSIGN_OR_RETURN(measurement.runs, stepper.run(arguments_.steps));
+    measurement.loss = stepper.loss();
+    measurement.bytes = {{"peak_bytes", plan.peakBytes},
+                         {"high_water_bytes", session->executor().highWaterBytes()}};
+    measurement.bytes.insert(measurement.bytes.end(), used.begin(), used.end());
+    SY_RETURN_IF_ERROR(takeLargest(agreement, measurement.bytes));
+    Status profiled; // the figures are good without it
+    if (!arguments_.profile.empty()) {
+      Result<std::vector<StepSummary>> steps = stepper.profile(arguments_.profile);
+      profiled = steps.status();
+      if (steps.ok() && agreement.isLeader() && agreement.size() > 1)
+        measurement.communication = meanCommunication(*steps);
+    }
+    SY_RETURN_IF_ERROR(
+        agreement.agree(agreement.isLeader() ? report(measurement, arguments_.json) : Status()));
+    return profiled;
+  }
+
+private:
+  const StepArguments &arguments_;
+  const Launch &launch_;
+  std::optional<Dataset> dataset_;
+};
 
 } // namespace
 
@@ -210,40 +316,19 @@ Result<std::vector<int64_t>> parseLengths(std::string_view text, const std::stri
 Status runStepBenchmark(const StepArguments &arguments) {
   if (arguments.length > 0 && !arguments.lengths.empty())
     return Status::usage("--length and --lengths both say how long records are; leave one out");
-  SY_ASSIGN_OR_RETURN(Plan plan, loadPlan(arguments.plan));
-  const Training training = plan.training;
-  const int64_t batch = training.perDeviceTrainBatchSize * training.gradientAccumulationSteps;
-  SY_ASSIGN_OR_RETURN(std::vector<int64_t> lengths,
-                      recordLengths(arguments, training, batch * arguments.steps));
-  const Dataset dataset = randomRecords(lengths, training.vocabSize, arguments.seed);
-  SY_ASSIGN_OR_RETURN(
-      Sampler sampler,
-      Sampler::create(dataset, {.perDeviceTrainBatchSize = training.perDeviceTrainBatchSize,
-                                .gradientAccumulationSteps = training.gradientAccumulationSteps,
-                                .maxSeqLength = training.maxSeqLength}));
-
-  SY_ASSIGN_OR_RETURN(std::unique_ptr<Session> session, createSession(std::move(plan), arguments));
-  SY_ASSIGN_OR_RETURN(PassFiller filler, session->createFiller(session->lossNormalization()));
-  Stepper stepper(*session, std::move(sampler), std::move(filler));
-  SY_RETURN_IF_ERROR(stepper.run(arguments.warmup).status());
-  Device &device = session->executor().device();
-  SY_ASSIGN_OR_RETURN(const std::optional<MemoryUse> use, device.memoryUse());
-
-  Measurement measurement;
-  measurement.name = caseName(arguments, training);
-  measurement.device = device.name();
-  measurement.maxFlops = peakFlops(measurement.device);
-  SY_ASSIGN_OR_RETURN(measurement.runs, stepper.run(arguments.steps));
-  measurement.loss = stepper.loss();
-  measurement.bytes = {{"peak_bytes", session->plan().peakBytes},
-                       {"high_water_bytes", session->executor().highWaterBytes()}};
-  if (use) {
-    measurement.bytes.emplace_back("listed_bytes", use->listed());
-    measurement.bytes.emplace_back("driver_bytes", use->counted);
+  SY_ASSIGN_OR_RETURN(Launch launch, Launch::create(arguments.ranks));
+  Plan plan;
+  if (launch.isLeader()) {
+    SY_ASSIGN_OR_RETURN(plan, loadPlan(arguments.plan));
+    SY_RETURN_IF_ERROR(launch.checkPlan(plan).within(arguments.plan));
   }
-  if (!arguments.profile.empty())
-    SY_RETURN_IF_ERROR(stepper.profile(arguments.profile));
-  return report(measurement, arguments.json);
+  if (launch.hasThreads() && plan.target.kind == kernels::Target::Kind::Cuda)
+    return launch.startRanks();
+  StepBenchmark benchmark(arguments, launch);
+  return launch.run(
+      std::move(plan), {},
+      {[&](const Plan &plan) { return benchmark.load(plan); },
+       [&](const Plan &plan, Agreement &agreement) { return benchmark.run(plan, agreement); }});
 }
 
 } // namespace switchyard::bench

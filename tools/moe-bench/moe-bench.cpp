@@ -28,8 +28,11 @@ void addStepFlags(CLI::App &command, StepArguments &arguments) {
   command.add_option("--warmup", arguments.warmup, "Steps before these")
       ->capture_default_str()
       ->check(CLI::Range(0, 1000000));
+  command.add_option("--ranks", arguments.ranks, "Number of ranks; 0: the launcher's, else 1")
+      ->check(CLI::Range(0, 1024));
   command
-      .add_option("--threads", arguments.threads, "Worker threads of the CPU; 0: the plan's number")
+      .add_option("--threads", arguments.threads,
+                  "Worker threads of a rank on the CPU; 0: the host's cores over its ranks")
       ->check(CLI::Range(0, 1024));
   command.add_option("--seed", arguments.seed, "Of weights and tokens")->capture_default_str();
   command.add_option("--json", arguments.json, "File that a line of JSON is appended to");

@@ -1,5 +1,6 @@
 #include "tools/moe-run/CrashReport.h"
 
+#include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <string>
@@ -31,7 +32,9 @@ void onCrash(int signal, siginfo_t *info, void *) {
   for (Crash &crash : crashes) {
     if (crash.signal != signal)
       continue;
-    char line[128] = "moe-run: error: ";
+    char line[128] = "";
+    append(line, program_invocation_short_name);
+    append(line, ": error: ");
     char name[16] = {}; // the kernel's limit
     prctl(PR_GET_NAME, name);
     append(line, std::strncmp(name, "rank ", 5) == 0 ? name : "a rank");

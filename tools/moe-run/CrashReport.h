@@ -3,8 +3,8 @@
 
 namespace switchyard {
 
-/// While it lives, a signal such as SIGSEGV writes "moe-run: error: rank 2 crashed (SIGSEGV)" to
-/// standard error, then does what it did before. One at a time.
+/// While it lives, a signal such as SIGSEGV writes "moe-run: error: rank 2 crashed (SIGSEGV)", with
+/// this program's name, to standard error, then does what it did before. One at a time.
 class CrashReport {
 public:
   CrashReport();

@@ -40,5 +40,39 @@ TEST(Report, JsonHasTheKeysOfThePeers) {
             R"("driver_bytes":3758096384})");
 }
 
+/// Steps of a profile, of which the first one is run one by one.
+std::vector<StepSummary> profile() {
+  std::vector<StepSummary> steps(3);
+  const double times[] = {900, 100, 102};
+  for (size_t i = 0; i < steps.size(); ++i) {
+    steps[i].milliseconds = times[i];
+    CommunicationTime &time = steps[i].communication;
+    time.milliseconds = times[i] / 10;
+    time.exposedMilliseconds = 4 + static_cast<double>(i);
+    time.kinds[0] = {12, 5050000000, times[i] / 4};
+  }
+  return steps;
+}
+
+TEST(Report, OfManyRanksHasTheirMeshAndWhatTheTraceSaysOfThem) {
+  Measurement result;
+  result.name = "step x";
+  result.device = "GPU";
+  result.ranks = 4;
+  result.mesh = "fsdp=2,ep=2";
+  result.runs = {{100, 50, 0}};
+  result.communication = meanCommunication(profile());
+  EXPECT_EQ(describe(result),
+            "switchyard step x on 4 ranks, fsdp=2,ep=2: 100.000 ms [100.000 100.000] n 1, 500 "
+            "tokens/s, communication 10.100 ms of 101.000, exposed 5.500 ms (5.4%)\n"
+            "all_gather: 12 calls, 5050.0 MB in 25.250 ms, 200.0 GB/s");
+  EXPECT_EQ(toJson(result).dump(),
+            R"({"program":"switchyard","case":"step x","device":"GPU","ranks":4,)"
+            R"("mesh":"fsdp=2,ep=2","ms":{"median":100.0,"min":100.0,"max":100.0},"runs":1,)"
+            R"("tokens_per_second":500.0,"profiled_step_ms":101.0,"communication_ms":10.1,)"
+            R"("exposed_ms":5.5,"collectives":{"all_gather":{"calls":12,"bytes":5050000000,)"
+            R"("ms":25.25,"bus_gb_per_second":200.0}}})");
+}
+
 } // namespace
 } // namespace switchyard::bench

@@ -30,12 +30,12 @@ void fault() {
 TEST(CrashReportDeathTest, NamesTheRankAndLetsTheSignalBe) {
   for (bool inWorker : {false, true})
     EXPECT_EXIT(crashOnARank(fault, inWorker), testing::KilledBySignal(SIGSEGV),
-                "^moe-run: error: rank 3 crashed \\(SIGSEGV\\)\n$");
+                "^moe_run_crash_report_test: error: rank 3 crashed \\(SIGSEGV\\)\n$");
   EXPECT_EXIT(crashOnARank(std::abort, false), testing::KilledBySignal(SIGABRT),
-              "moe-run: error: rank 3 crashed \\(SIGABRT\\)");
+              "moe_run_crash_report_test: error: rank 3 crashed \\(SIGABRT\\)");
   auto sent = [] { std::raise(SIGBUS); };
   EXPECT_EXIT(crashOnARank(sent, false), testing::KilledBySignal(SIGBUS),
-              "moe-run: error: rank 3 crashed \\(SIGBUS\\)");
+              "moe_run_crash_report_test: error: rank 3 crashed \\(SIGBUS\\)");
 }
 
 TEST(CrashReportDeathTest, IsOverWhenItGoes) {
