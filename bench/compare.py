@@ -3,7 +3,8 @@
 
 The files are what moe-bench and bench/peers write with --json. Cases are compared by name; a case of the peers that is
 another way to do the work of one of ours is compared with that. A ratio is of tokens/s where there are any, else of
-times: above 1, ours is faster. Of several lines of one program and case the last counts.
+times: above 1, ours is faster. Figures of many ranks are compared with those of as many, with the fastest of our meshes. Of several
+lines of one program, case, number of ranks and mesh the last counts. A second table has what traces of steps say of collectives.
 """
 import json
 import sys
@@ -14,15 +15,28 @@ OURS = "switchyard"
 
 
 def read(paths):
-    """{(case, program): figures} and the devices that the files name."""
+    """Figures by what tells them apart, and the devices that the files name."""
     figures, devices = {}, set()
     for path in paths:
         with open(path, encoding="utf-8") as file:
             for line in file:
                 record = json.loads(line)
-                figures[record["case"], record["program"]] = record
+                figures[work_of(record), record["case"], record["program"], record.get("mesh", "")] = record
                 devices.add(record["device"])
-    return figures, devices
+    return figures.values(), devices
+
+
+def work_of(record):
+    """What our figures and theirs are compared by."""
+    return SAME_WORK.get(record["case"], record["case"]), record.get("ranks", 1)
+
+
+def case_of(record):
+    return record["case"] + (f" on {record['ranks']} ranks" if "ranks" in record else "")
+
+
+def program_of(record):
+    return " ".join(word for word in (record["program"], record.get("mesh", "")) if word)
 
 
 def rate(record):
@@ -34,7 +48,9 @@ def rate(record):
             words.append(f"MFU {100 * record['mfu']:.1f}%")
     elif "tflops" in record:
         words.append(f"{record['tflops']:.3g} TFLOP/s")
-    for key in ("peak_bytes", "kept_bytes"):
+    if "bus_gb_per_second" in record:
+        words.append(f"{record['bytes'] / 1e6:.1f} MB sent, {record['bus_gb_per_second']:.1f} GB/s")
+    for key in ("peak_bytes", "kept_bytes", "listed_bytes", "driver_bytes"):
         if key in record:
             words.append(f"{key.removesuffix('_bytes')} {record[key] / 2**30:.1f} GiB")
     return ", ".join(words)
@@ -52,6 +68,49 @@ def ratio(ours, theirs):
     return theirs["ms"]["median"] / ours["ms"]["median"]
 
 
+def best_of_ours(figures, work):
+    """The record of ours for `work` that is fastest, or None."""
+    ours = [record for record in figures if record["program"] == OURS and work_of(record) == work]
+    return min(ours, key=lambda record: record["ms"]["median"], default=None)
+
+
+def comparison(figures):
+    rows = []
+    for record in figures:
+        ours = best_of_ours(figures, work_of(record))
+        compared = f"{ratio(ours, record):.2f}x" if record["program"] != OURS and ours else ""
+        rows.append((work_of(record), (case_of(record), program_of(record), *show(record), compared)))
+    order = {work: i for i, work in reversed(list(enumerate(work for work, _ in rows)))}
+    rows.sort(key=lambda row: order[row[0]])
+    return [("case", "program", "time [min max]", "rate, memory", "ours is faster by"), *(row for _, row in rows)]
+
+
+def communication(figures):
+    """What a step's trace says of its collectives: all of them together, then each kind."""
+    rows = [("case", "program", "collective", "a step", "bus bandwidth")]
+    for record in figures:
+        if "collectives" not in record:
+            continue
+        exposed, step = record["exposed_ms"], record["profiled_step_ms"]
+        rows.append((case_of(record), program_of(record), "all", f"{record['communication_ms']:.3f} of {step:.3f} ms, exposed "
+                     f"{exposed:.3f} ms ({100 * exposed / step:.1f}%)", ""))
+        for kind, one in record["collectives"].items():
+            rows.append(("", "", kind, f"{one['calls']} calls, {one['bytes'] / 1e6:.1f} MB sent, {one['ms']:.3f} ms",
+                         f"{one['bus_gb_per_second']:.1f} GB/s"))
+    return rows
+
+
+def print_table(rows, markdown):
+    if markdown:
+        rows = [rows[0], ("---",) * len(rows[0]), *rows[1:]]
+    widths = [0 if markdown else max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        if markdown:
+            print("| " + " | ".join(row) + " |")
+            continue
+        print("  ".join(word.ljust(width) for word, width in zip(row, widths)).rstrip())
+
+
 def main():
     markdown = sys.argv[1:2] == ["--markdown"]
     paths = sys.argv[2:] if markdown else sys.argv[1:]
@@ -59,23 +118,11 @@ def main():
         print(__doc__)
         return 2
     figures, devices = read(paths)
-    rows = []
-    for (case, program), record in figures.items():
-        ours = figures.get((SAME_WORK.get(case, case), OURS))
-        compared = f"{ratio(ours, record):.2f}x" if program != OURS and ours else ""
-        rows.append((case, program, *show(record), compared))
-    order = {case: i for i, case in reversed(list(enumerate(SAME_WORK.get(row[0], row[0]) for row in rows)))}
-    rows.sort(key=lambda row: order[SAME_WORK.get(row[0], row[0])])
-    rows.insert(0, ("case", "program", "time [min max]", "rate, memory", "ours is faster by"))
-    if markdown:
-        rows.insert(1, ("---",) * 5)
-    widths = [0 if markdown else max(len(row[i]) for row in rows) for i in range(5)]
     print(", ".join(sorted(devices)) + ("\n" if markdown else ""))
-    for row in rows:
-        if markdown:
-            print("| " + " | ".join(row) + " |")
-            continue
-        print("  ".join(word.ljust(width) for word, width in zip(row, widths)).rstrip())
+    print_table(comparison(figures), markdown)
+    if len(rows := communication(figures)) > 1:
+        print()
+        print_table(rows, markdown)
     if len(devices) > 1:
         print("compare: the figures are of different devices", file=sys.stderr)
         return 1

@@ -1,13 +1,14 @@
 """How the peers time and what they print: a line for a person, and the same as a line of JSON.
 
 A line of JSON has the keys that moe-bench writes, so that a case of ours and a case of theirs are compared by their
-name: program, case, device, ms (median, min, max), runs, tokens_per_second, tflops, mfu, peak_bytes. What a case does not have is
-left out.
+name: program, case, device, ranks, mesh, ms (median, min, max), runs, tokens_per_second, tflops, mfu, peak_bytes. What a case does
+not have is left out.
 """
 import argparse
 import contextlib
 import gc
 import json
+import os
 import statistics
 import sys
 import time
@@ -42,6 +43,25 @@ def device():
     if torch.cuda.is_available():
         return "cuda", torch.cuda.get_device_name()
     return "cpu", "CPU"
+
+
+def join_ranks():
+    """Meets the other processes that torchrun started; this one's device. By gloo where there is no GPU."""
+    import torch.distributed as dist
+    if not torch.cuda.is_available():
+        dist.init_process_group("gloo")
+        return "cpu"
+    name = f"cuda:{os.environ['LOCAL_RANK']}"
+    torch.cuda.set_device(name)
+    dist.init_process_group("nccl", device_id=torch.device(name))
+    return name
+
+
+def leave_ranks():
+    import torch.distributed as dist
+    synchronize()
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 def synchronize():
@@ -95,18 +115,25 @@ def peak_bytes():
 class Report:
     """Prints and appends what a script of a peer measured."""
 
-    def __init__(self, program, path):
-        self.program, self.path = program, path
+    def __init__(self, program, path, quiet=False):
+        """`quiet`: prints failures alone, as ranks but the first do."""
+        self.program, self.path, self.quiet = program, path, quiet
         self.device = device()[1]
         self.peak = next((v for k, v in PEAK_TFLOPS.items() if k in self.device), None)
         self.failed = 0
 
-    def add(self, case, times, tokens=None, flops=None, memory=None, **more):
-        """`times` in ms; `tokens` of each run (or one number for all); `flops` likewise; `more`: bytes, by key."""
+    def add(self, case, times, tokens=None, flops=None, memory=None, ranks=1, mesh="", **more):
+        """`times` in ms; `tokens` of each run (or one number for all); `flops` likewise, both of all `ranks`; `more`: further
+        figures, by key."""
         median = statistics.median(times)
         record = {"program": self.program, "case": case, "device": self.device,
                   "ms": {"median": median, "min": min(times), "max": max(times)}, "runs": len(times)}
-        line = f"{self.program} {case}: {median:.3f} ms [{min(times):.3f} {max(times):.3f}] n {len(times)}"
+        if ranks > 1:
+            record["ranks"] = ranks
+            if mesh:
+                record["mesh"] = mesh
+        on = f" on {ranks} ranks" if ranks > 1 else ""
+        line = f"{self.program} {case}{on}: {median:.3f} ms [{min(times):.3f} {max(times):.3f}] n {len(times)}"
         rate = lambda work: statistics.median(
             w / t * 1e3 for w, t in zip(work if isinstance(work, list) else [work] * len(times), times))
         if tokens:
@@ -116,15 +143,17 @@ class Report:
             record["tflops"] = rate(flops) / 1e12
             line += f", {record['tflops']:.1f} TFLOP/s"
             if self.peak:
-                record["mfu"] = record["tflops"] / self.peak
+                record["mfu"] = record["tflops"] / (self.peak * ranks)
                 line += f", MFU {100 * record['mfu']:.1f}%"
         if memory:
             record["peak_bytes"] = memory
             line += f", peak {memory / 2**30:.1f} GiB"
         for name, value in more.items():
             record[name] = value
-            line += f", {name.removesuffix('_bytes')} {value / 2**30:.2f} GiB"
-        print(line, flush=True)
+            line += (f", {value:.1f} GB/s" if name == "bus_gb_per_second" else
+                     f", {name.removesuffix('_bytes')} {value / 2**30:.2f} GiB")
+        if not self.quiet:
+            print(line, flush=True)
         if self.path:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")

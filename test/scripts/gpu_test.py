@@ -1,13 +1,17 @@
 """scripts/gpu and bench/compare.py on a machine that need not have a GPU: programs and GPU are played by scripts."""
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+sys.path.insert(0, os.path.join(ROOT, "scripts"))
+import gpu_machine  # which stands beside scripts/gpu
 PROGRAMS = {
     "nvidia-smi": 'echo "Some GPU, 81920, 9.0"',
     "kernels_cuda_conformance_test": 'echo "[  PASSED  ] 12 tests."',
@@ -19,7 +23,9 @@ RECORD = {"program": "switchyard", "case": "step a", "device": "Some GPU", "runs
 PLANS = ["mixtral-tiny", "olmoe-tiny", "tiny", "step-alpaca-1x256x16", "step-alpaca-real-1x16", "step-long-4x4096x1"]
 
 
-class Gpu(unittest.TestCase):
+class Machine(unittest.TestCase):
+    """A machine with a GPU, programs that do nothing, and plans."""
+
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory(prefix="gpu test ")
         self.addCleanup(self.folder.cleanup)
@@ -50,6 +56,8 @@ class Gpu(unittest.TestCase):
                  "RECORD": json.dumps(RECORD)})
         return run.returncode, run.stdout, run.stderr
 
+
+class Gpu(Machine):
     def test_passes_and_says_what_ran(self):
         status, output, error = self.run_gpu("--only", "conformance,goldens")
         self.assertEqual((status, error), (0, ""), output)
@@ -120,7 +128,9 @@ case "$2" in *-1) echo '{metrics}' ;; *) echo '{other}' ;; esac > "$2/metrics.js
     def test_wrong_uses(self):
         self.assertEqual(self.run_gpu("--only", "golden")[::2],
                          (2, "gpu: there is no part 'golden' (known: conformance, sanitizer, goldens, determinism, ranks, "
-                             "benchmark)\n"))
+                             "benchmark, many-collectives, many-goldens, many-training, many-steps, many-peers)\n"))
+        self.assertEqual(self.run_gpu("--rehearse", "2", "--only", "goldens")[::2],
+                         (2, "gpu: --rehearse takes 2 ranks or more, and the parts for several GPUs alone\n"))
         self.assertEqual(self.run_gpu("--peers", "x")[0], 2)
         os.remove(os.path.join(self.path, "programs/moe-bench"))
         status, _, error = self.run_gpu()
@@ -128,6 +138,81 @@ case "$2" in *-1) echo '{metrics}' ;; *) echo '{other}' ;; esac > "$2/metrics.js
         self.assertRegex(error, "^gpu: no moe-bench in .*/programs\n$")
         self.program("nvidia-smi", "exit 9")
         self.assertRegex(self.run_gpu()[2], "^gpu: nvidia-smi finds no GPU; run this where one is")
+
+
+class SeveralGpus(Machine):
+    """The same machine with two GPUs, and what it then runs on both."""
+
+    def setUp(self):
+        super().setUp()
+        self.program("nvidia-smi", 'echo "Some GPU, 81920, 9.0"; echo "Some GPU, 81920, 9.0"')
+        for golden in ("mixtral-tiny", "olmoe-tiny"):
+            for mesh in ("ep", "fsdp", "overflow", "fused", "dp"):
+                self.write(f"plans/{golden}-2-{mesh}.plan", "")
+        for mesh in ("ep", "fsdp"):
+            for case in ("long-4x4096x1", "alpaca-1x256x16"):
+                self.write(f"plans/step-2-{mesh}-{case}.plan", "")
+
+    def test_passes_and_says_what_ran(self):
+        status, output, error = self.run_gpu("--only", "many-goldens,many-steps")
+        self.assertEqual((status, error), (0, ""), output)
+        lines = output.splitlines()
+        self.assertEqual(lines[0], "2 x Some GPU")
+        self.assertRegex(lines[1], r"^many-goldens passed +\d+ s  within tolerance: mixtral-tiny-2-ep, mixtral-tiny-2-fsdp, ")
+        self.assertRegex(lines[2], r"^many-steps +passed +\d+ s  long-4x4096x1 ep, alpaca-1x256x16 ep, long-4x4096x1 fsdp, ")
+        self.assertEqual(lines[-1], "gpu: 2 passed")
+        with open(os.path.join(self.path, "calls"), encoding="utf-8") as file:
+            calls = file.read().splitlines()
+        self.assertEqual(len(calls), 10)
+        self.assertRegex(calls[2], "/mixtral-tiny --plan .*/plans/mixtral-tiny-2-overflow.plan --ranks 2 ")
+
+    def test_a_part_that_fails_keeps_no_other_from_running(self):
+        self.program("moe-run", 'case "$5" in *olmoe-tiny-2-ep*) echo one; exit 4 ;; esac')
+        os.remove(os.path.join(self.path, "plans/mixtral-tiny-2-dp.plan"))
+        status, output, _ = self.run_gpu("--only", "many-goldens,many-steps")
+        self.assertEqual(status, 1)
+        self.assertRegex(output, r"many-goldens FAILED .* s  mixtral-tiny-2-dp: .*/mixtral-tiny-2-dp.plan: is not there; .*; "
+                                 r"olmoe-tiny-2-ep: moe-run ended with 4 .*: one -- within tolerance: mixtral-tiny-2-ep")
+        self.assertIn("gpu: 1 passed, 1 failed", output)
+
+    def test_what_no_longer_fits_is_left_out(self):
+        status, output, _ = self.run_gpu("--only", "many-goldens,many-steps", "--budget", "2")
+        self.assertEqual(status, 0)
+        self.assertRegex(output, r"many-goldens skipped +0 s  left out: mixtral-tiny-2-ep, ")
+        self.assertRegex(output, r"many-steps +skipped +0 s  left out: long-4x4096x1 ep, alpaca-1x256x16 ep, ")
+        self.assertIn("gpu: 2 skipped", output)
+
+    def test_one_gpu_is_too_few(self):
+        self.program("nvidia-smi", PROGRAMS["nvidia-smi"])
+        status, output, _ = self.run_gpu("--only", "many-steps")
+        self.assertEqual(status, 0)
+        self.assertRegex(output, "many-steps +skipped +0 s  there is one GPU")
+
+    def test_ranks_are_left_to_the_parts_for_several(self):
+        status, output, _ = self.run_gpu("--only", "ranks")
+        self.assertEqual(status, 0)
+        self.assertRegex(output, "ranks +skipped +0 s  there are several GPUs: ")
+
+
+class Run(unittest.TestCase):
+    def test_ends_what_takes_too_long_and_all_that_it_started(self):
+        with tempfile.TemporaryDirectory() as folder:
+            machine = gpu_machine.Machine(argparse.Namespace(results=folder, rehearse=2, budget=0, make_plans="", plans=""))
+            with self.assertRaisesRegex(gpu_machine.Failure, r"^sh was ended after 0 s \(.*/log.log\)$"):
+                machine.run("log", ["sh", "-c", "sleep 600 & echo child $!; wait"], limit=0.3)
+            with open(os.path.join(folder, "log.log"), encoding="utf-8") as file:
+                text = file.read()
+        self.assertRegex(text, r"^\$ sh -c .*\nchild \d+\nended after \d+\.\d s\n$")
+        child = int(text.split("\nchild ")[1].split()[0])
+        for _ in range(100):  # until it is no process any more, or nobody has waited for it yet
+            try:
+                with open(f"/proc/{child}/stat", encoding="utf-8") as file:
+                    if file.read().rpartition(")")[2].split()[0] in "ZX":
+                        return
+            except FileNotFoundError:
+                return
+            time.sleep(0.05)
+        self.fail("the child goes on")
 
 
 class Compare(unittest.TestCase):
@@ -154,6 +239,26 @@ class Compare(unittest.TestCase):
                           ["grouped_gemm", "b", "torch"], ["step", "other", "transformers"]])
         self.assertEqual([line.split()[-1] for line in lines[3:5] + lines[6:7]], ["3.00x", "1.25x", "0.50x"])
         self.assertTrue(lines[7].endswith("GiB"), lines[7])
+
+    def test_many_ranks(self):
+        """Those of as many ranks are compared, with the fastest of our meshes; what traces say is a table of its own."""
+        two, theirs = {"ranks": 2, "mesh": "ep=2"}, {"program": "transformers fsdp", "tokens_per_second": 100.0, "mesh": "fsdp=2"}
+        trace = {"communication_ms": 30.0, "profiled_step_ms": 200.0, "exposed_ms": 10.0, "collectives": {
+            "all_gather": {"calls": 3, "bytes": 4000000, "ms": 20.0, "bus_gb_per_second": 0.2}}}
+        status, lines = self.compare(
+            {}, {**two, **trace}, {**two, "mesh": "fsdp=2", "tokens_per_second": 150.0, "ms": {"median": 4.0, "min": 4, "max": 4}},
+            {**two, **theirs}, {**two, **theirs, "ranks": 4},
+            {"case": "collective x", "program": "nccl", "ranks": 2, "bytes": 3000000, "bus_gb_per_second": 150.0,
+             "tokens_per_second": None})
+        self.assertEqual(status, 0)
+        rows = [" ".join(line.split()) for line in lines]
+        self.assertEqual([row.split(" 2.000")[0] for row in rows[2:4]], ["step a switchyard", "step a on 2 ranks switchyard ep=2"])
+        self.assertRegex(rows[4], r"^step a on 2 ranks switchyard fsdp=2 4.000 ms .*GiB$")
+        self.assertRegex(rows[5], r"^step a on 2 ranks transformers fsdp fsdp=2 .* 3\.00x$")
+        self.assertRegex(rows[6], r"^step a on 4 ranks transformers fsdp .*GiB$")
+        self.assertRegex(rows[7], r"^collective x on 2 ranks nccl 2\.000 ms \[1\.500 2\.500\] 3\.0 MB sent, 150\.0 GB/s, peak ")
+        self.assertEqual(rows[10], "step a on 2 ranks switchyard ep=2 all 30.000 of 200.000 ms, exposed 10.000 ms (5.0%)")
+        self.assertEqual(rows[11], "all_gather 3 calls, 4.0 MB sent, 20.000 ms 0.2 GB/s")
 
     def test_markdown(self):
         status, lines = self.compare({}, options=["--markdown"])
