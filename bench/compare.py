@@ -12,6 +12,9 @@ import sys
 # A case of the peers -> the case of ours that does the same work: a pass takes segments as they come.
 SAME_WORK = {"step alpaca-16x256x1": "step alpaca-1x256x16", "step alpaca-real-16x1": "step alpaca-real-1x16"}
 OURS = "switchyard"
+# A collective of a trace -> the peer's that moves bytes in the same way.
+SAME_WAY = {"token_exchange": "all_to_all", "token_return": "all_to_all", "all_gather": "all_gather",
+            "reduce_scatter": "reduce_scatter"}
 
 
 def read(paths):
@@ -23,7 +26,7 @@ def read(paths):
                 record = json.loads(line)
                 figures[work_of(record), record["case"], record["program"], record.get("mesh", "")] = record
                 devices.add(record["device"])
-    return figures.values(), devices
+    return list(figures.values()), devices
 
 
 def work_of(record):
@@ -85,18 +88,26 @@ def comparison(figures):
     return [("case", "program", "time [min max]", "rate, memory", "ours is faster by"), *(row for _, row in rows)]
 
 
+def best_of_theirs(figures, kind, ranks):
+    """The highest bandwidth that the peer reached in a collective of this kind by itself, or None."""
+    prefix = f"collective {SAME_WAY.get(kind, kind)}-"
+    return max((record["bus_gb_per_second"] for record in figures
+                if record["case"].startswith(prefix) and record.get("ranks") == ranks), default=None)
+
+
 def communication(figures):
     """What a step's trace says of its collectives: all of them together, then each kind."""
-    rows = [("case", "program", "collective", "a step", "bus bandwidth")]
+    rows = [("case", "program", "collective", "a step", "bus bandwidth", "of the peer's best")]
     for record in figures:
         if "collectives" not in record:
             continue
         exposed, step = record["exposed_ms"], record["profiled_step_ms"]
         rows.append((case_of(record), program_of(record), "all", f"{record['communication_ms']:.3f} of {step:.3f} ms, exposed "
-                     f"{exposed:.3f} ms ({100 * exposed / step:.1f}%)", ""))
+                     f"{exposed:.3f} ms ({100 * exposed / step:.1f}%)", "", ""))
         for kind, one in record["collectives"].items():
+            best = best_of_theirs(figures, kind, record.get("ranks"))
             rows.append(("", "", kind, f"{one['calls']} calls, {one['bytes'] / 1e6:.1f} MB sent, {one['ms']:.3f} ms",
-                         f"{one['bus_gb_per_second']:.1f} GB/s"))
+                         f"{one['bus_gb_per_second']:.1f} GB/s", f"{one['bus_gb_per_second'] / best:.2f}" if best else ""))
     return rows
 
 

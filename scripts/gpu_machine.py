@@ -2,6 +2,7 @@
 
 import ctypes
 import filecmp
+import functools
 import json
 import os
 import pathlib
@@ -214,6 +215,7 @@ def nccl_version():
         return 0
 
 
+@functools.cache
 def python_of_peers():
     """The interpreter that has torch and transformers, or None."""
     for python in (sys.executable, shutil.which("python3")):

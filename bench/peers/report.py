@@ -51,10 +51,9 @@ def join_ranks():
     if not torch.cuda.is_available():
         dist.init_process_group("gloo")
         return "cpu"
-    name = f"cuda:{os.environ['LOCAL_RANK']}"
-    torch.cuda.set_device(name)
-    dist.init_process_group("nccl", device_id=torch.device(name))
-    return name
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl", device_id=torch.device("cuda", torch.cuda.current_device()))
+    return "cuda"
 
 
 def leave_ranks():

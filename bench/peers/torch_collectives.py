@@ -12,7 +12,8 @@ Cases, in bfloat16:
     all_gather-dense        the other parameters of a layer
     reduce_scatter-dense
 
-ms is that of the slowest rank, bytes what a rank sends to others in a ring; bus_gb_per_second is as nccl-tests'.
+ms is that of the rank that comes last, as the others' time holds their waiting; bytes is what a rank sends to others in a ring,
+bus_gb_per_second as nccl-tests'.
 """
 import statistics
 
@@ -48,9 +49,9 @@ def run(args, case, device, output):
     ranks = dist.get_world_size()
     elements = (SIZES[case] // 1000 if args.tiny else SIZES[case]) // ranks * ranks
     times = report.kernel_times(call_of(case, elements, device), args.warmup, args.steps)
-    slowest = torch.tensor(times, device=device, dtype=torch.float64)
-    dist.all_reduce(slowest, op=dist.ReduceOp.MAX)
-    times = slowest.tolist()
+    last = torch.tensor(times, device=device, dtype=torch.float64)
+    dist.all_reduce(last, op=dist.ReduceOp.MIN)
+    times = last.tolist()
     sent = 2 * elements * (ranks - 1) // ranks
     output.add(f"collective {case}", times, ranks=ranks, bytes=sent,
                bus_gb_per_second=sent / statistics.median(times) / 1e6)
@@ -60,7 +61,7 @@ def main():
     args = report.arguments(__doc__.splitlines()[0], list(SIZES), 10, 3, flags)
     device = report.join_ranks()
     is_first = dist.get_rank() == 0
-    output = report.Report("nccl" if device.startswith("cuda") else "gloo", args.json if is_first else "", quiet=not is_first)
+    output = report.Report("nccl" if device == "cuda" else "gloo", args.json if is_first else "", quiet=not is_first)
     for case in args.cases:
         with output.case(f"collective {case}"):
             run(args, case, device, output)

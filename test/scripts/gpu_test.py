@@ -244,11 +244,11 @@ class Compare(unittest.TestCase):
         """Those of as many ranks are compared, with the fastest of our meshes; what traces say is a table of its own."""
         two, theirs = {"ranks": 2, "mesh": "ep=2"}, {"program": "transformers fsdp", "tokens_per_second": 100.0, "mesh": "fsdp=2"}
         trace = {"communication_ms": 30.0, "profiled_step_ms": 200.0, "exposed_ms": 10.0, "collectives": {
-            "all_gather": {"calls": 3, "bytes": 4000000, "ms": 20.0, "bus_gb_per_second": 0.2}}}
+            "all_gather": {"calls": 3, "bytes": 4000000, "ms": 20.0, "bus_gb_per_second": 75.0}}}
         status, lines = self.compare(
             {}, {**two, **trace}, {**two, "mesh": "fsdp=2", "tokens_per_second": 150.0, "ms": {"median": 4.0, "min": 4, "max": 4}},
             {**two, **theirs}, {**two, **theirs, "ranks": 4},
-            {"case": "collective x", "program": "nccl", "ranks": 2, "bytes": 3000000, "bus_gb_per_second": 150.0,
+            {"case": "collective all_gather-x", "program": "nccl", "ranks": 2, "bytes": 3000000, "bus_gb_per_second": 150.0,
              "tokens_per_second": None})
         self.assertEqual(status, 0)
         rows = [" ".join(line.split()) for line in lines]
@@ -256,9 +256,9 @@ class Compare(unittest.TestCase):
         self.assertRegex(rows[4], r"^step a on 2 ranks switchyard fsdp=2 4.000 ms .*GiB$")
         self.assertRegex(rows[5], r"^step a on 2 ranks transformers fsdp fsdp=2 .* 3\.00x$")
         self.assertRegex(rows[6], r"^step a on 4 ranks transformers fsdp .*GiB$")
-        self.assertRegex(rows[7], r"^collective x on 2 ranks nccl 2\.000 ms \[1\.500 2\.500\] 3\.0 MB sent, 150\.0 GB/s, peak ")
+        self.assertRegex(rows[7], r"^collective all_gather-x on 2 ranks nccl 2\.000 ms \[1\.500 2\.500\] 3\.0 MB sent, 150\.0 GB/s, peak ")
         self.assertEqual(rows[10], "step a on 2 ranks switchyard ep=2 all 30.000 of 200.000 ms, exposed 10.000 ms (5.0%)")
-        self.assertEqual(rows[11], "all_gather 3 calls, 4.0 MB sent, 20.000 ms 0.2 GB/s")
+        self.assertEqual(rows[11], "all_gather 3 calls, 4.0 MB sent, 20.000 ms 75.0 GB/s 0.50")
 
     def test_markdown(self):
         status, lines = self.compare({}, options=["--markdown"])
