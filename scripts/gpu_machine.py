@@ -59,7 +59,7 @@ class Machine:
         """What the part that runs still has; OutOfTime if that is less than `needed`."""
         left = self.deadline - time.monotonic()
         if left < max(needed, 1):
-            raise OutOfTime(f"{max(left, 0):.0f} s are left")
+            raise OutOfTime(f"no time for it: {max(left, 0):.0f} s are left")
         return left
 
     @staticmethod

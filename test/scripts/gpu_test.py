@@ -128,7 +128,7 @@ case "$2" in *-1) echo '{metrics}' ;; *) echo '{other}' ;; esac > "$2/metrics.js
     def test_wrong_uses(self):
         self.assertEqual(self.run_gpu("--only", "golden")[::2],
                          (2, "gpu: there is no part 'golden' (known: conformance, sanitizer, goldens, determinism, ranks, "
-                             "benchmark, many-collectives, many-goldens, many-training, many-steps, many-peers)\n"))
+                             "benchmark, many-collectives, many-goldens, many-training, many-steps, many-peers, many)\n"))
         self.assertEqual(self.run_gpu("--rehearse", "2", "--only", "goldens")[::2],
                          (2, "gpu: --rehearse takes 2 ranks or more, and the parts for several GPUs alone\n"))
         self.assertEqual(self.run_gpu("--peers", "x")[0], 2)
@@ -181,6 +181,10 @@ class SeveralGpus(Machine):
         self.assertRegex(output, r"many-goldens skipped +0 s  left out: mixtral-tiny-2-ep, ")
         self.assertRegex(output, r"many-steps +skipped +0 s  left out: long-4x4096x1 ep, alpaca-1x256x16 ep, ")
         self.assertIn("gpu: 2 skipped", output)
+        status, output, _ = self.run_gpu("--only", "goldens,benchmark", "--budget", "0.5", "--peers", "")
+        self.assertEqual(status, 0)
+        self.assertRegex(output, r"goldens +skipped +0 s  no time for it: 0 s are left\n")
+        self.assertRegex(output, r"benchmark +skipped +0 s  left out: grouped-gemm, layers, ")
 
     def test_one_gpu_is_too_few(self):
         self.program("nvidia-smi", PROGRAMS["nvidia-smi"])
