@@ -6,11 +6,11 @@
 #include "runtime/device/cpu/CpuDevice.h"
 #include "runtime/plan/PlanFile.h"
 #include "test/runtime/core/TestFolder.h"
+#include "test/runtime/core/Thorough.h"
 #include "test/runtime/plan/TinyPlan.h"
 
 #include <gmock/gmock.h>
 
-#include <cstdlib>
 #include <cstring>
 #include <iostream>
 #include <map>
@@ -209,11 +209,10 @@ TEST_F(TrainingCheckpointTest, SaysHowModelsDiffer) {
       "checkpoint; give --model that model's folder, or another checkpoint");
 }
 
-/// One bit of one file, 1,000 times; SWITCHYARD_BIT_FLIPS says how many times else.
+/// One bit of one file, again and again.
 TEST_F(TrainingCheckpointTest, FindsEveryFlippedBit) {
   ASSERT_TRUE(readAll().ok());
-  const char *times = std::getenv("SWITCHYARD_BIT_FLIPS");
-  const int count = times ? std::atoi(times) : 1000;
+  const int64_t count = casesOf(1000, 10000);
   const std::string names[] = {"checkpoint.json",
                                kStates,
                                "step.plan",
@@ -222,7 +221,7 @@ TEST_F(TrainingCheckpointTest, FindsEveryFlippedBit) {
                                "model/generation_config.json"};
   std::mt19937 random(7);
   std::map<std::string, int> found;
-  for (int i = 0; i < count; ++i) {
+  for (int64_t i = 0; i < count; ++i) {
     const std::string &name = names[random() % std::size(names)];
     const std::string whole = read(name);
     std::string damaged = whole;
@@ -235,8 +234,9 @@ TEST_F(TrainingCheckpointTest, FindsEveryFlippedBit) {
     found[name] += status.code() == StatusCode::InvalidInput;
     write(name, whole);
   }
+  std::cout << "faults: of " << count << " flipped bits found:";
   for (const auto &[name, number] : found)
-    std::cout << name << ": " << number << " flipped bits found\n";
+    std::cout << " " << number << " in " << name << (name == found.rbegin()->first ? "\n" : ",");
   EXPECT_TRUE(readAll().ok());
 }
 

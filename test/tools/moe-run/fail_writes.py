@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Makes calls fail by which moe-run writes: the checkpoints that have a name are whole, always, and the run says what it could not write.
 
-    fail_writes.py [--every N] EXAMPLE FOLDER BIN LIBRARY    FOLDER is emptied; BIN has moe-run, LIBRARY is write_faults.cpp's
+    fail_writes.py EXAMPLE FOLDER BIN LIBRARY    FOLDER is emptied; BIN has moe-run, LIBRARY is write_faults.cpp's
 
-Each run fails at one call, the first, the second and so on, in one of four ways; --every takes each Nth case only. What is
-left is resumed without faults and must end as a run that was left alone.
+Each run fails at one call, the first, the second and so on, in one of four ways; every eleventh of these cases is tried, or
+all with scripts/test --thorough. What is left is resumed without faults and must end as a run that was left alone.
 """
 import argparse
 import collections
@@ -67,8 +67,8 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("bin")
     parser.add_argument("library", type=pathlib.Path)
-    parser.add_argument("--every", type=int, default=1)
     args = parser.parse_args()
+    every = 1 if "SWITCHYARD_THOROUGH" in os.environ else 11
     args.folder = args.folder.resolve()
     shutil.rmtree(args.folder, ignore_errors=True)
     args.folder.mkdir(parents=True)
@@ -82,7 +82,7 @@ def main():
         for kind in KINDS:
             for number in range(1, 10000):
                 case += 1
-                if case % args.every and number > 1:
+                if case % every and number > 1:
                     continue
                 found = try_fault(args, ranks, kind, number, whole, out)
                 if found is None:
@@ -90,7 +90,7 @@ def main():
                 count[(kind, *found)] += 1
     for (kind, call, code), number in sorted(count.items()):
         print(f"{kind:7} {call:10} exit code {code}: {number}")
-    print(f"{sum(count.values())} faults: every checkpoint is whole")
+    print(f"faults: {sum(count.values())} writes of moe-run failed: every checkpoint is whole")
 
 
 if __name__ == "__main__":
