@@ -13,6 +13,7 @@
 #pragma once
 
 #include "runtime/comm/Communicator.h"
+#include "runtime/comm/RowExchanger.h"
 
 namespace switchyard {
 
@@ -34,6 +35,11 @@ public:
   virtual Status allToAllV(int64_t rowBytes, std::span<const std::byte> send, Rows sendRows,
                            std::span<std::byte> receive, Rows receiveRows,
                            std::optional<kernels::DType> added, void *stream) = 0;
+
+  /// Lets the group's ranks reach `memory`, one allocation of this rank's GPU, as many bytes on all
+  /// of them, to exchange rows by counts on the device. Null, on all ranks of the world, where one
+  /// of them cannot. Called by all ranks of the world at once.
+  virtual Result<std::unique_ptr<RowExchanger>> shareMemory(std::span<std::byte> memory) = 0;
 
 protected:
   DeviceGroup() = default;

@@ -157,6 +157,14 @@ public:
   virtual Result<std::unique_ptr<PreparedGraph>> capture(const std::function<Status()> &work) {
     return static_cast<void>(work), std::unique_ptr<PreparedGraph>();
   }
+  /// While capture() records: `body`, which does its work on stream 0 and waits for no event, is
+  /// recorded once, to be done *trips times in each replay, with *turn = 1, 2, ... Both are i32 on
+  /// the device, read and written in stream 0's order. Fails as `body` does.
+  virtual Status recordLoop(const int32_t *trips, int32_t *turn,
+                            const std::function<Status()> &body) {
+    return static_cast<void>(trips), static_cast<void>(turn), static_cast<void>(body),
+           Status::failed("this device has no graphs");
+  }
   /// Does what was recorded, on stream 0. Allocates nothing.
   virtual Status run(const PreparedGraph &graph) {
     return static_cast<void>(graph), Status::failed("this device has no graphs");

@@ -16,6 +16,10 @@ Status named(Status status, Where where, CollectiveKind kind) {
                        std::to_string(where.instruction) + ": " + std::string(name(kind)));
 }
 
+std::span<std::byte> bytesOf(const Tensor &tensor) {
+  return {tensor.as<std::byte>(), static_cast<size_t>(tensor.bytes())};
+}
+
 /// all_gather, reduce_scatter, all_reduce: pairs of buffers in one call.
 class GroupedTransfers final : public PreparedCollective {
 public:
@@ -86,14 +90,55 @@ private:
   uint64_t sent_ = 0;
 };
 
-/// What token_exchange and token_return have in common: the rows of the round, which the host
-/// computes from the counts. So the device is waited for.
+/// token_exchange and token_return where the counts stay on the device.
+class ExchangeOnDevice final : public PreparedCollective {
+public:
+  ExchangeOnDevice(const CollectiveInstruction &instruction, std::span<const Tensor> operands,
+                   const Tensor *round, const ExchangeSize &size, RowExchanger &exchanger)
+      : kind_(instruction.kind), operands_(operands.begin(), operands.end()),
+        exchange_{.allCounts = operands[1].as<int32_t>(),
+                  .round = round ? round->as<int32_t>() : nullptr,
+                  .experts = size.experts,
+                  .rows = size.rows,
+                  .buffer = size.buffer,
+                  .rowBytes = operands[0].dims[1] * kernels::byteSize(operands[0].dtype)},
+        exchanger_(exchanger), adds_(instruction.adds), stream_(instruction.stream) {}
+
+  /// What is sent, the exchanger counts.
+  Status run(Device &device, Where where, uint64_t &sent) override {
+    static_cast<void>(sent);
+    SY_RETURN_IF_ERROR(device.flush());
+    void *stream = device.nativeStream(stream_);
+    if (kind_ == CollectiveKind::TokenExchange)
+      return named(exchanger_.exchange(exchange_, operands_[0].data, operands_[2].data,
+                                       operands_[3].as<int32_t>(), stream),
+                   where, kind_);
+    return named(exchanger_.giveBack(exchange_, operands_[0].data, operands_[2].data,
+                                     adds_ ? std::optional(operands_[0].dtype) : std::nullopt,
+                                     stream),
+                 where, kind_);
+  }
+
+  bool canRecord() const override { return true; }
+
+private:
+  CollectiveKind kind_;
+  std::vector<Tensor> operands_;
+  RowExchange exchange_;
+  RowExchanger &exchanger_;
+  bool adds_;
+  uint32_t stream_;
+};
+
+/// What token_exchange and token_return have in common elsewhere: the rows of the round, which the
+/// host computes from the counts. So the device is waited for.
 class Exchange : public PreparedCollective {
 public:
-  Exchange(const CollectiveInstruction &instruction, const Tensor &allCounts, const void *round,
+  Exchange(const CollectiveInstruction &instruction, const Tensor &allCounts, const Tensor *round,
            const ExchangeSize &size, Group &group)
       : kind_(instruction.kind), group_(group), rows_(size, group.rank()), allCounts_(allCounts),
-        round_(round), size_(size), stream_(instruction.stream), counts_(allCounts.count()) {
+        round_(round ? round->data : nullptr), size_(size), stream_(instruction.stream),
+        counts_(allCounts.count()) {
     group.reserveRows(size.experts / size.ranks);
   }
 
@@ -117,9 +162,6 @@ protected:
   virtual Status call(Where where, uint64_t &sent) = 0;
   virtual Status enqueue(DeviceGroup &onDevice, void *stream, uint64_t &sent) = 0;
 
-  static std::span<std::byte> bytesOf(const Tensor &tensor) {
-    return {tensor.as<std::byte>(), static_cast<size_t>(tensor.bytes())};
-  }
   static int64_t rowBytesOf(const Tensor &tensor) {
     return tensor.dims[1] * kernels::byteSize(tensor.dtype);
   }
@@ -154,10 +196,8 @@ private:
 class TokenExchange final : public Exchange {
 public:
   TokenExchange(const CollectiveInstruction &instruction, std::span<const Tensor> operands,
-                const ExchangeSize &size, Group &group)
-      : Exchange(instruction, operands[1], operands.size() > 4 ? operands[4].data : nullptr, size,
-                 group),
-        from_(operands[0]), received_(operands[2]), groupSizes_(operands[3]) {}
+                const Tensor *round, const ExchangeSize &size, Group &group)
+      : Exchange(instruction, operands[1], round, size, group), from_(operands[0]), received_(operands[2]), groupSizes_(operands[3]) {}
 
 private:
   Status beforeCall(Device &device) override {
@@ -186,10 +226,8 @@ private:
 class TokenReturn final : public Exchange {
 public:
   TokenReturn(const CollectiveInstruction &instruction, std::span<const Tensor> operands,
-              const ExchangeSize &size, Group &group)
-      : Exchange(instruction, operands[1], operands.size() > 3 ? operands[3].data : nullptr, size,
-                 group),
-        from_(operands[0]), returned_(operands[2]), adds_(instruction.adds) {}
+              const Tensor *round, const ExchangeSize &size, Group &group)
+      : Exchange(instruction, operands[1], round, size, group), from_(operands[0]), returned_(operands[2]), adds_(instruction.adds) {}
 
 private:
   Status beforeCall(Device &device) override {
@@ -219,25 +257,27 @@ private:
 
 std::unique_ptr<PreparedCollective> prepareCollective(const CollectiveInstruction &instruction,
                                                       std::span<const Tensor> operands,
-                                                      int64_t bufferRows, Group &group) {
-  ExchangeSize size;
-  switch (instruction.kind) {
-  case CollectiveKind::TokenExchange:
-    size = {group.size(), operands[1].dims[1], operands[0].dims[0], bufferRows};
-    return std::make_unique<TokenExchange>(instruction, operands, size, group);
-  case CollectiveKind::TokenReturn:
-    size = {group.size(), operands[1].dims[1], operands[2].dims[0], bufferRows};
-    return std::make_unique<TokenReturn>(instruction, operands, size, group);
-  default:
+                                                      int64_t bufferRows, Group &group,
+                                                      RowExchanger *exchanger) {
+  const bool isExchange = instruction.kind == CollectiveKind::TokenExchange;
+  if (!isExchange && instruction.kind != CollectiveKind::TokenReturn)
     return std::make_unique<GroupedTransfers>(instruction, operands, group);
-  }
+  const Tensor &own = operands[isExchange ? 0 : 2], &received = operands[isExchange ? 2 : 0];
+  const size_t roundAt = isExchange ? 4 : 3;
+  const Tensor *round = operands.size() > roundAt ? &operands[roundAt] : nullptr;
+  const ExchangeSize size{group.size(), operands[1].dims[1], own.dims[0], bufferRows};
+  if (exchanger && exchanger->takes(size.experts, bytesOf(received)))
+    return std::make_unique<ExchangeOnDevice>(instruction, operands, round, size, *exchanger);
+  if (isExchange)
+    return std::make_unique<TokenExchange>(instruction, operands, round, size, group);
+  return std::make_unique<TokenReturn>(instruction, operands, round, size, group);
 }
 
-PreparedRepeat::PreparedRepeat(const Tensor &allCounts, void *round, int64_t ranks,
-                               int64_t bufferRows)
+PreparedRepeat::PreparedRepeat(const Tensor &allCounts, int32_t *round, int64_t ranks,
+                               int64_t bufferRows, RowExchanger *exchanger)
     : allCounts_(allCounts), round_(round),
       size_{ranks, allCounts.dims[1], std::numeric_limits<int64_t>::max(), bufferRows},
-      counts_(allCounts.count()) {}
+      exchanger_(exchanger), counts_(allCounts.count()) {}
 
 Result<int64_t> PreparedRepeat::rounds(Device &device) {
   SY_RETURN_IF_ERROR(device.synchronize()); // the counts may be of another stream than 0
@@ -251,6 +291,14 @@ Status PreparedRepeat::setRound(Device &device, int64_t round) const {
   auto value = static_cast<int32_t>(round);
   SY_RETURN_IF_ERROR(device.copyIn(round_, &value, sizeof value));
   return device.synchronize(); // the body may be on other streams than 0
+}
+
+Status PreparedRepeat::record(Device &device, const std::function<Status()> &body) const {
+  RowExchange exchange{.allCounts = allCounts_.as<int32_t>(),
+                       .experts = size_.experts,
+                       .buffer = size_.buffer};
+  SY_RETURN_IF_ERROR(exchanger_->countRounds(exchange, device.nativeStream(0)));
+  return device.recordLoop(exchanger_->rounds(), round_, body);
 }
 
 } // namespace switchyard

@@ -1,5 +1,6 @@
 #include "runtime/executor/Executor.h"
 
+#include "runtime/comm/DeviceGroup.h"
 #include "runtime/executor/Collective.h"
 #include "runtime/plan/Layout.h"
 #include "runtime/plan/Verify.h"
@@ -92,11 +93,14 @@ Result<std::unique_ptr<Executor>> Executor::create(Plan plan, std::unique_ptr<De
 }
 
 Status Executor::makeGroups() {
-  std::array<bool, std::tuple_size_v<decltype(groups_)>> isUsed = {};
+  std::array<bool, std::tuple_size_v<decltype(groups_)>> isUsed = {}, exchanges = {};
   for (const Program &program : plan_.programs)
     for (const Instruction &instruction : program.instructions)
-      if (const auto *collective = std::get_if<CollectiveInstruction>(&instruction))
+      if (const auto *collective = std::get_if<CollectiveInstruction>(&instruction)) {
         isUsed[collective->axes.bits()] = true;
+        if (collective->kind == CollectiveKind::TokenExchange)
+          exchanges[collective->axes.bits()] = true;
+      }
   for (size_t bits = 0; bits < groups_.size(); ++bits) {
     AxisSet axes(static_cast<uint8_t>(bits));
     if (!isUsed[bits])
@@ -111,7 +115,22 @@ Status Executor::makeGroups() {
     if (plan_.target.kind == kernels::Target::Kind::Cuda && !(*group)->onDevice())
       return Status::usage("the plan's ranks are on GPUs, and these cannot exchange what is in GPU "
                            "memory; start them with moe-run --ranks N, torchrun, mpirun or srun");
+    if (exchanges[bits])
+      SY_RETURN_IF_ERROR(makeExchanger(axes));
   }
+  return {};
+}
+
+/// All ranks reach each other's transient arena, where exchanges have their buffers, or none.
+Status Executor::makeExchanger(AxisSet axes) {
+  DeviceGroup *onDevice = groups_[axes.bits()]->onDevice();
+  if (!onDevice)
+    return {};
+  const DeviceMemory &memory = arenas_[static_cast<size_t>(Arena::Transient)];
+  auto exchanger = onDevice->shareMemory({memory.data(), memory.bytes()});
+  if (!exchanger.ok())
+    return exchanger.status().within("sharing memory over " + text(axes));
+  exchangers_[axes.bits()] = std::move(*exchanger);
   return {};
 }
 
@@ -246,7 +265,8 @@ Status Executor::prepare(const CollectiveInstruction &collective, const Binding 
     extend(step.reach, buffer, capacityOf(buffer, binding.values_), bounds_);
   }
   step.action = prepareCollective(collective, operands, rowsReceivedAtOnce(binding.values_),
-                                  *groups_[collective.axes.bits()]);
+                                  *groups_[collective.axes.bits()],
+                                  exchangers_[collective.axes.bits()].get());
   return {};
 }
 
@@ -257,8 +277,9 @@ Status Executor::prepare(const RepeatInstruction &repeat, const Binding &binding
   extend(step.reach, counts, bytesOf(counts, binding.values_), bounds_);
   extend(step.reach, round, bytesOf(round, binding.values_), bounds_);
   step.action = std::make_unique<PreparedRepeat>(
-      tensorOf(counts, binding.values_), addressOf(round), plan_.mesh.groupSize(repeat.axes),
-      rowsReceivedAtOnce(binding.values_));
+      tensorOf(counts, binding.values_), reinterpret_cast<int32_t *>(addressOf(round)),
+      plan_.mesh.groupSize(repeat.axes), rowsReceivedAtOnce(binding.values_),
+      exchangers_[repeat.axes.bits()].get());
   return {};
 }
 
@@ -284,8 +305,8 @@ Status Executor::bindStreams(Binding &binding) {
   }
   for (const Binding::Step &step : binding.steps_) {
     const auto *collective = std::get_if<std::unique_ptr<PreparedCollective>>(&step.action);
-    if ((collective && !(*collective)->canRecord()) ||
-        std::holds_alternative<std::unique_ptr<PreparedRepeat>>(step.action))
+    const auto *repeat = std::get_if<std::unique_ptr<PreparedRepeat>>(&step.action);
+    if ((collective && !(*collective)->canRecord()) || (repeat && !(*repeat)->canRecord()))
       binding.canRecord_ = false;
   }
   return device_->reserve(binding.streams_, binding.events_ + binding.streams_);
@@ -340,7 +361,13 @@ Result<std::unique_ptr<Outputs>> Executor::createOutputs(std::string_view name) 
   for (const Port &port : program->outputs)
     outputs->values_.push_back({.at = program->buffers[port.buffer].offset - first});
   outputs->pieces_.resize(program->outputs.size());
-  SY_ASSIGN_OR_RETURN(outputs->readback_, device_->createReadback(bytes - first));
+  uint64_t end = alignUp(bytes - first);
+  for (const auto &exchanger : exchangers_)
+    if (exchanger) {
+      outputs->pieces_.push_back({exchanger->totals(), sizeof(ExchangeTotals), end});
+      end += sizeof(ExchangeTotals);
+    }
+  SY_ASSIGN_OR_RETURN(outputs->readback_, device_->createReadback(end));
   return outputs;
 }
 
@@ -365,6 +392,18 @@ Status Outputs::wait() {
   Communicator::DeviceWait waiting(communicator_);
   Status status = readback_->wait();
   return status.ok() ? status : status.within("program " + program_->name);
+}
+
+ExchangeTotals Outputs::exchanged() const {
+  ExchangeTotals sum;
+  for (size_t i = values_.size(); i < pieces_.size(); ++i) {
+    ExchangeTotals totals;
+    std::memcpy(&totals, readback_->bytes().data() + pieces_[i].at, sizeof totals);
+    sum.bytesSent += totals.bytesSent;
+    sum.bytesReturned += totals.bytesReturned;
+    sum.overflowRounds += totals.overflowRounds;
+  }
+  return sum;
 }
 
 Status Outputs::copyTo(std::string_view name, DType dtype, void *host, size_t elements) const {

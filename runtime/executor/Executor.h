@@ -14,6 +14,7 @@
 #pragma once
 
 #include "runtime/comm/Communicator.h"
+#include "runtime/comm/RowExchanger.h"
 #include "runtime/device/Device.h"
 #include "runtime/plan/Plan.h"
 #include "runtime/plan/Traffic.h"
@@ -117,6 +118,10 @@ public:
   /// failed on the device since the last wait.
   Status wait();
 
+  /// After wait(): what this rank has exchanged by counts on the device (RowExchanger.h) up to the
+  /// end of that run, since the executor was made.
+  ExchangeTotals exchanged() const;
+
   /// An output, after wait(). Fails as Executor::getOutput does.
   template <typename T>
   Status get(std::string_view name, std::span<T> values) const {
@@ -144,7 +149,7 @@ private:
   Communicator *communicator_ = nullptr; // where ranks wait for their devices
   std::unique_ptr<Readback> readback_;
   std::vector<Value> values_;
-  std::vector<Readback::Piece> pieces_;
+  std::vector<Readback::Piece> pieces_; // the outputs, then the exchangers' totals
 };
 
 /// Looks at programs while they run, between instructions.
@@ -242,10 +247,12 @@ public:
   uint64_t highWaterBytes() const;
 
   /// What this rank has sent to others since the executor was made, by kind of collective: what
-  /// trafficOf() (Traffic.h) foresees, with the rows that were really sent.
+  /// trafficOf() (Traffic.h) foresees, with the rows that were really sent. Outputs::exchanged()
+  /// has the bytes that the device counts.
   const TrafficByKind &traffic() const { return traffic_; }
 
-  /// The overflow rounds that were run since the executor was made, each of them in each repeat.
+  /// The overflow rounds that were run since the executor was made, each of them in each repeat;
+  /// but for those of replays, which are in Outputs::exchanged().
   int64_t overflowRounds() const { return overflowRounds_; }
 
   /// Called after each instruction that run() executes, with the time it took; the device is
@@ -270,6 +277,7 @@ private:
   using Clock = std::chrono::steady_clock;
 
   Status makeGroups();
+  Status makeExchanger(AxisSet axes);
   Status allocate();
   Status checkValues(const Program &program, std::span<const int64_t> values) const;
   Status prepareStep(const Instruction &instruction, const Binding &binding, Binding::Step &step);
@@ -298,6 +306,7 @@ private:
   Status join(const Binding &binding);
   Status runSteps(const Binding &binding, size_t begin, size_t end, Clock::time_point &start);
   Status runRounds(const Binding &binding, size_t index, Clock::time_point &start);
+  Status runBody(const Binding &binding, size_t repeat, Clock::time_point &start);
   Status runStep(const Binding &binding, size_t index);
   Status observe(const Binding &binding, size_t index, Clock::time_point &start);
   Status copyPort(const Binding &binding, std::string_view name, bool isInput, DType dtype,
@@ -308,6 +317,8 @@ private:
   std::unique_ptr<Device> device_;
   Communicator *communicator_ = nullptr;
   std::array<Group *, size_t{1} << kNumAxes> groups_ = {}; // by the axes' bits; null where unused
+  // Of the groups that exchange tokens, where the device can; likewise.
+  std::array<std::unique_ptr<RowExchanger>, size_t{1} << kNumAxes> exchangers_;
   std::vector<int64_t> bounds_;
   std::vector<uint64_t> stateBytes_; // of this rank's parts
   DeviceMemory arenas_[kNumArenas];
@@ -319,6 +330,7 @@ private:
   Watch *watch_ = nullptr;
   Marker marker_;
   bool allowsGraphs_ = true;
+  bool isRecording_ = false;
 };
 
 } // namespace switchyard

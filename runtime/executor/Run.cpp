@@ -54,10 +54,16 @@ Status Executor::observe(const Binding &binding, size_t index, Clock::time_point
   return watch_ ? watch_->after(binding, index) : Status();
 }
 
+Status Executor::runBody(const Binding &binding, size_t repeat, Clock::time_point &start) {
+  size_t length = std::get<RepeatInstruction>(binding.program_->instructions[repeat]).length;
+  return runSteps(binding, repeat + 1, repeat + 1 + length, start);
+}
+
 Status Executor::runRounds(const Binding &binding, size_t index, Clock::time_point &start) {
   const Program &program = *binding.program_;
   auto &prepared = *std::get<std::unique_ptr<PreparedRepeat>>(binding.steps_[index].action);
-  size_t length = std::get<RepeatInstruction>(program.instructions[index]).length;
+  if (isRecording_)
+    return prepared.record(*device_, [&] { return runBody(binding, index, start); });
   Result<int64_t> rounds = [&] {
     Communicator::DeviceWait waiting(waitingCommunicator());
     return prepared.rounds(*device_);
@@ -69,7 +75,7 @@ Status Executor::runRounds(const Binding &binding, size_t index, Clock::time_poi
   for (int64_t round = 1; round <= *rounds; ++round) {
     if (Status status = prepared.setRound(*device_, round); !status.ok())
       return status.within(instructionText(program, index));
-    SY_RETURN_IF_ERROR(runSteps(binding, index + 1, index + 1 + length, start));
+    SY_RETURN_IF_ERROR(runBody(binding, index, start));
   }
   return {};
 }
@@ -123,7 +129,9 @@ Status Executor::runDirectly(const Binding &binding) {
 Status Executor::record(const Binding &binding) {
   const Binding::Reach reached = std::exchange(highWater_, {});
   const TrafficByKind sent = std::exchange(traffic_, {});
+  isRecording_ = true;
   auto graph = device_->capture([&] { return runDirectly(binding); });
+  isRecording_ = false;
   binding.graphReach_ = std::exchange(highWater_, reached);
   binding.graphTraffic_ = std::exchange(traffic_, sent);
   if (!graph.ok())

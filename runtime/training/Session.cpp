@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <utility>
 
 namespace switchyard {
 
@@ -204,12 +205,22 @@ Status Session::startPasses(const char *program, const PassFiller &filler, Under
   return {};
 }
 
+/// Adds to the step's what was exchanged since the program that was waited for last.
+Status Session::waitFor(Outputs &outputs) {
+  SY_RETURN_IF_ERROR(outputs.wait());
+  const ExchangeTotals before = std::exchange(exchanged_, outputs.exchanged());
+  result_.exchanged.bytesSent += exchanged_.bytesSent - before.bytesSent;
+  result_.exchanged.bytesReturned += exchanged_.bytesReturned - before.bytesReturned;
+  result_.exchanged.overflowRounds += exchanged_.overflowRounds - before.overflowRounds;
+  return {};
+}
+
 Result<const StepSums *> Session::finishPasses(Underway &underway) {
   result_.sums.loss = result_.sums.auxLoss = 0;
   std::ranges::fill(stepCounts_, 0.0F);
   for (int64_t pass = 0; pass < underway.numPasses; ++pass) {
     Outputs &outputs = *underway.passes[pass];
-    SY_RETURN_IF_ERROR(outputs.wait());
+    SY_RETURN_IF_ERROR(waitFor(outputs));
     SY_ASSIGN_OR_RETURN(float loss, outputs.getScalar<float>("loss"));
     SY_ASSIGN_OR_RETURN(float auxLoss, outputs.getScalar<float>("aux_loss"));
     SY_RETURN_IF_ERROR(outputs.get<float>("expert_counts", std::span<float>(counts_)));
@@ -289,7 +300,7 @@ Status Session::startUpdate(const UpdateScalars &scalars, Underway &underway) {
 }
 
 Status Session::finishUpdate(Outputs &outputs) {
-  SY_RETURN_IF_ERROR(outputs.wait());
+  SY_RETURN_IF_ERROR(waitFor(outputs));
   SY_ASSIGN_OR_RETURN(float gradNorm, outputs.getScalar<float>("grad_norm"));
   SY_ASSIGN_OR_RETURN(int32_t applied, outputs.getScalar<int32_t>("apply"));
   result_.update = {gradNorm, applied != 0};
@@ -341,6 +352,7 @@ Result<const StepResult *> Session::finishStep() {
   Underway &underway = steps_[firstStep_];
   firstStep_ = (firstStep_ + 1) % kMaxUnderway;
   --numSteps_;
+  result_.exchanged = {};
   SY_RETURN_IF_ERROR(finishPasses(underway).status());
   SY_RETURN_IF_ERROR(finishUpdate(isFused() ? *underway.passes[0] : *underway.update));
   return &result_;

@@ -60,6 +60,7 @@ struct UpdateResult {
 struct StepResult {
   StepSums sums;
   UpdateResult update;
+  ExchangeTotals exchanged; // by this rank in this step, as far as the device counts it
 };
 
 /// For people: where the first value was made that is infinite or NaN.
@@ -168,6 +169,7 @@ private:
   Status startFused(const PassFiller &filler, const UpdateScalars &scalars, Underway &underway);
   Result<const StepSums *> finishPasses(Underway &underway);
   Status finishUpdate(Outputs &outputs);
+  Status waitFor(Outputs &outputs);
   Status sumOverRanks();
   Status replay(const PassFiller &filler, const UpdateScalars *scalars);
   Result<NonFiniteReport> findNonFinite(const PassFiller &filler, const UpdateScalars *scalars);
@@ -184,6 +186,7 @@ private:
   size_t numSteps_ = 0;
   Underway gradients_, evaluation_;
   StepResult result_;
+  ExchangeTotals exchanged_; // up to the program that was waited for last
   std::vector<float> counts_;
   std::vector<float> stepCounts_; // on this rank, then over all; whole numbers up to 2^24 are exact
 };

@@ -84,7 +84,7 @@ private:
     double learningRate = 0;
     int64_t tokens = 0;
     double flops = 0;
-    int64_t sentBytes = 0; // by its programs
+    int64_t sentBytes = 0; // by its programs, as far as the host knows
     int64_t overflowRounds = 0;
     Clock::time_point time;
   };
@@ -228,9 +228,11 @@ Status Trainer::addMemoryAndTraffic(const Started &started, StepMetrics &metrics
 /// Waits for the step that was started first, and writes its line in the metrics. Its time is from
 /// when it was started, or from the end of the step before, whichever was later.
 Status Trainer::finish() {
-  const Started started = underway_.front();
+  Started started = underway_.front();
   underway_.pop_front();
   SY_ASSIGN_OR_RETURN(const StepResult *result, session_.finishStep());
+  started.sentBytes += result->exchanged.bytesSent + result->exchanged.bytesReturned;
+  started.overflowRounds += result->exchanged.overflowRounds;
   SY_RETURN_IF_ERROR(checkFinite(*result));
   ++done_;
   StepMetrics metrics;

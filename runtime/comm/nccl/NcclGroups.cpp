@@ -3,6 +3,7 @@
 #include "kernels/cuda/Kernels.h"
 #include "runtime/comm/Agreement.h"
 #include "runtime/comm/nccl/NcclLibrary.h"
+#include "runtime/comm/peer/PeerExchanger.h"
 #include "runtime/comm/process/MessageGroup.h"
 
 #include <algorithm>
@@ -57,8 +58,10 @@ Status addElements(DType dtype, void *to, const void *from, int64_t bytes, cudaS
 
 class NcclGroup final : public DeviceGroup {
 public:
-  NcclGroup(std::shared_ptr<const NcclLibrary> library, ncclComm_t comm, int rank, int size)
-      : library_(std::move(library)), comm_(comm), rank_(rank), size_(size), chunks_(2 * size) {}
+  NcclGroup(std::shared_ptr<const NcclLibrary> library, ncclComm_t comm, Communicator &communicator,
+            Group &group)
+      : library_(std::move(library)), comm_(comm), communicator_(communicator), group_(group),
+        rank_(group.rank()), size_(group.size()), chunks_(2 * group.size()) {}
   ~NcclGroup() override {
     if (scratch_)
       (void)cudaFree(scratch_);
@@ -109,6 +112,10 @@ public:
                       static_cast<int64_t>(sendRows.counts.size()) / size_,
                       static_cast<cudaStream_t>(stream)};
     return added ? addRows(exchange, *added) : moveRows(exchange);
+  }
+
+  Result<std::unique_ptr<RowExchanger>> shareMemory(std::span<std::byte> memory) override {
+    return createPeerExchanger(communicator_, group_, memory);
   }
 
   Status allocate() {
@@ -256,6 +263,8 @@ private:
 
   std::shared_ptr<const NcclLibrary> library_;
   ncclComm_t comm_;
+  Communicator &communicator_;
+  Group &group_;
   int rank_;
   int size_;
   std::vector<Chunk> chunks_; // of addRows by rank: those received, those sent
@@ -313,7 +322,7 @@ public:
         library_->commInitRankConfig(&comm, group.size(), id, group.rank(), &config),
         "ncclCommInitRankConfig");
     SY_RETURN_IF_ERROR(agreement.agree(status));
-    auto made = std::make_unique<NcclGroup>(library_, comm, group.rank(), group.size());
+    auto made = std::make_unique<NcclGroup>(library_, comm, communicator, group);
     Status isReady = made->allocate();
     SY_RETURN_IF_ERROR(agreement.agree(isReady.ok() ? made->warm() : isReady));
     SY_RETURN_IF_ERROR(statusOf(cudaMemGetInfo(&after, &total), "cudaMemGetInfo"));

@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/Gemm.h"
 #include "kernels/cuda/Kernels.h"
+#include "kernels/cuda/Loop.h"
 #include "runtime/device/cuda/CudaProfiler.h"
 #include "runtime/device/cuda/Staging.h"
 
@@ -50,6 +51,8 @@ public:
       cudaEventDestroy(event);
     for (const cuda::Context &context : contexts_)
       cudaStreamDestroy(context.stream);
+    if (loopStream_)
+      cudaStreamDestroy(loopStream_);
   }
 
   Status create(int ordinal) {
@@ -63,6 +66,8 @@ public:
         statusOf(cudaGetDeviceProperties(&properties, ordinal), "cudaGetDeviceProperties"));
     name_ = properties.name;
     SY_RETURN_IF_ERROR(reserve(1, 0));
+    SY_RETURN_IF_ERROR(statusOf(cudaStreamCreateWithFlags(&loopStream_, cudaStreamNonBlocking),
+                                "cudaStreamCreateWithFlags"));
     SY_RETURN_IF_ERROR(staging_.create());
     SY_ASSIGN_OR_RETURN(use_.context, usedBytes());
     SY_RETURN_IF_ERROR(uploads_.create());
@@ -194,6 +199,21 @@ public:
     }));
     return prepared;
   }
+  /// What the body puts on stream 0 goes to the stream that records bodies meanwhile.
+  Status recordLoop(const int32_t *trips, int32_t *turn,
+                    const std::function<Status()> &body) override {
+    Status worked;
+    auto fault = cuda::recordLoop(stream(0), loopStream_, trips, turn, [&] {
+      std::swap(contexts_[0].stream, loopStream_);
+      worked = body();
+      std::swap(contexts_[0].stream, loopStream_);
+      return worked.ok() ? cuda::Fault() : cuda::Fault(worked.message());
+    });
+    if (!worked.ok())
+      return worked;
+    return fault ? Status::failed(*fault) : Status();
+  }
+
   Status run(const PreparedGraph &graph) override {
     SY_RETURN_IF_ERROR(flush());
     return statusOf(cudaGraphLaunch(static_cast<const CudaGraph &>(graph).get(), stream(0)),
@@ -258,6 +278,7 @@ private:
 
   cuda::GemmCache gemms_;
   std::deque<cuda::Context> contexts_; // by stream; launches point to them
+  cudaStream_t loopStream_ = nullptr;  // records the bodies of loops
   std::vector<cudaEvent_t> events_;
   Staging staging_;
   Uploads uploads_;
