@@ -25,6 +25,7 @@
 
 #include "kernels/cuda/AttentionHopper.cuh"
 #include "kernels/cuda/AttentionTiles.cuh"
+#include "kernels/cuda/TensorMap.h"
 #include "kernels/signatures/attention.h"
 
 namespace switchyard::kernels::cuda {
@@ -38,7 +39,7 @@ struct Gradient {
   const BFloat16 *y = nullptr;  // as dy
   const float *rowLse = nullptr;
   float *lse = nullptr;    // [heads, padded], times log2(e); infinite where a row sees nothing
-  float *delta = nullptr;  // [heads, padded]
+  float *delta = nullptr;  // [heads, padded], behind lse
   Seen *keys = nullptr;    // [padded], of each query
   Seen *queries = nullptr; // [padded], of each key
   BFloat16 *dqkv = nullptr;
@@ -105,8 +106,7 @@ __global__ __launch_bounds__(256) void prepareRows(Gradient gradient) {
 struct QueryTiles {
   int begin, count;
   __device__ explicit QueryTiles(const Cover &cover)
-      // Four floats are what copies of the statistics are aligned to.
-      : begin(cover.begin < cover.end ? cover.begin / 4 * 4 : 0),
+      : begin(cover.begin < cover.end ? cover.begin : 0),
         count(cover.begin < cover.end ? (cover.end - begin + 63) / 64 : 0) {}
 };
 
@@ -173,40 +173,41 @@ __device__ void addQueryTile(const QueryLayout<Depth> &layout, int stage, int gr
   hopper::waitProducts<0>();
 }
 
+/// What the copy engine knows: qkv by boxes of 128 and of 64 rows, dy by 64, and for each row, head
+/// and which of lse and delta it is, a statistic.
+struct KeyGradMaps {
+  CUtensorMap wide, narrow, dy, statistics;
+};
+
 /// Fetches a block's keys and values, then the queries and dy of each tile.
 template <int Depth>
-__device__ void fetchQueries(const CUtensorMap &wide, const CUtensorMap &narrow,
-                             const CUtensorMap &dyMap, const Gradient &gradient,
+__device__ void fetchQueries(const KeyGradMaps &maps, const AttentionShape &shape,
                              const QueryLayout<Depth> &layout,
                              const Barriers<QueryLayout<Depth>::kStages> &barriers, int64_t first,
                              int64_t kvHead, QueryTiles tiles) {
   constexpr int kStages = QueryLayout<Depth>::kStages;
   using L = QueryLayout<Depth>;
-  const AttentionShape &shape = gradient.shape;
   hopper::arriveExpecting(barriers.own(), 2 * L::kOwn);
-  hopper::load(layout.own(0), wide, boxAt(first, shape.keyColumn(kvHead)), barriers.own());
-  hopper::load(layout.own(1), wide, boxAt(first, shape.valueColumn(kvHead)), barriers.own());
+  hopper::load(layout.own(0), maps.wide, boxAt(first, shape.keyColumn(kvHead)), barriers.own());
+  hopper::load(layout.own(1), maps.wide, boxAt(first, shape.valueColumn(kvHead)), barriers.own());
   Ring<kStages> ring;
   for (int64_t head = kvHead * shape.group(); head < (kvHead + 1) * shape.group(); ++head)
     for (int tile = 0; tile < tiles.count; ++tile) {
       int query = tiles.begin + 64 * tile;
       hopper::wait(barriers.empty(ring.stage), ring.parity ^ 1);
-      uint32_t full = barriers.full(ring.stage), statistics = layout.statistics(ring.stage);
+      uint32_t full = barriers.full(ring.stage);
       hopper::arriveExpecting(full, 2 * L::kOther + L::kStatistics);
-      hopper::load(layout.other(ring.stage, 0), narrow, boxAt(query, head * Depth), full);
-      hopper::load(layout.other(ring.stage, 1), dyMap, boxAt(query, head * Depth), full);
-      int64_t at = head * gradient.padded + query;
-      copyToShared(statistics, gradient.lse + at, 256, full);
-      copyToShared(statistics + 256, gradient.delta + at, 256, full);
+      hopper::load(layout.other(ring.stage, 0), maps.narrow, boxAt(query, head * Depth), full);
+      hopper::load(layout.other(ring.stage, 1), maps.dy, boxAt(query, head * Depth), full);
+      hopper::load(layout.statistics(ring.stage), maps.statistics,
+                   {query, static_cast<int>(head), 0}, full);
       ring.next();
     }
 }
 
 template <int Depth>
 __global__ __launch_bounds__(kHopperThreads,
-                             1) void keyGrad(const __grid_constant__ CUtensorMap wide,
-                                             const __grid_constant__ CUtensorMap narrow,
-                                             const __grid_constant__ CUtensorMap dyMap,
+                             1) void keyGrad(const __grid_constant__ KeyGradMaps maps,
                                              Gradient gradient) {
 #ifdef SWITCHYARD_HOPPER
   using L = QueryLayout<Depth>;
@@ -225,7 +226,7 @@ __global__ __launch_bounds__(kHopperThreads,
   if (group < 0) {
     hopper::lowerRegisters<24>();
     if (threadIdx.x == 0)
-      fetchQueries<Depth>(wide, narrow, dyMap, gradient, layout, barriers, first, kvHead, tiles);
+      fetchQueries<Depth>(maps, shape, layout, barriers, first, kvHead, tiles);
     return;
   }
   hopper::raiseRegisters<240>();
@@ -379,15 +380,20 @@ template <int Depth>
 Fault runGradient(const Launch &launch, const Gradient &gradient) {
   const AttentionShape &shape = gradient.shape;
   cudaStream_t stream = contextOf(launch).stream;
-  CUtensorMap wide, narrow, wideDy, narrowDy;
+  KeyGradMaps maps;
+  CUtensorMap wideDy;
   const void *qkv = launch.operands[1].data, *dy = launch.operands[0].data;
-  Fault fault = makeTileMap(wide, qkv, shape.tokens, shape.packedWidth(), kBlockRows, Depth);
+  Fault fault = makeTileMap(maps.wide, qkv, shape.tokens, shape.packedWidth(), kBlockRows, Depth);
   if (!fault)
-    fault = makeTileMap(narrow, qkv, shape.tokens, shape.packedWidth(), 64, Depth);
+    fault = makeTileMap(maps.narrow, qkv, shape.tokens, shape.packedWidth(), 64, Depth);
+  if (!fault)
+    fault = makeTileMap(maps.dy, dy, shape.tokens, shape.outputWidth(), 64, Depth);
+  if (!fault)
+    fault =
+        describeTensor(maps.statistics, DType::F32, gradient.lse, {gradient.padded, shape.heads, 2},
+                       {gradient.padded * 4, gradient.padded * 4 * shape.heads}, {64, 1, 2});
   if (!fault)
     fault = makeTileMap(wideDy, dy, shape.tokens, shape.outputWidth(), kBlockRows, Depth);
-  if (!fault)
-    fault = makeTileMap(narrowDy, dy, shape.tokens, shape.outputWidth(), 64, Depth);
   if (fault)
     return fault;
   auto tiles = static_cast<unsigned>(ceilDivide(shape.tokens, kBlockRows));
@@ -396,9 +402,9 @@ Fault runGradient(const Launch &launch, const Gradient &gradient) {
       <<<dim3(static_cast<unsigned>(gradient.padded / kPreparedRows), heads), 256, 0, stream>>>(
           gradient);
   keyGrad<Depth><<<dim3(kvHeads, tiles), kHopperThreads, QueryLayout<Depth>::kBytes, stream>>>(
-      wide, narrow, narrowDy, gradient);
+      maps, gradient);
   queryGrad<Depth><<<dim3(heads, tiles), kHopperThreads, KeyLayout<Depth>::kBytes, stream>>>(
-      wide, wideDy, gradient);
+      maps.wide, wideDy, gradient);
   return launchFault("attention_grad");
 }
 

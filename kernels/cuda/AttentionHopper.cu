@@ -136,7 +136,7 @@ __device__ void addTiles(const ForwardLayout<Depth> &layout,
   };
   skip(tiles.begin == tiles.end ? tiles.count : tiles.begin);
   if (tiles.begin == tiles.end) {
-    release(barriers.ownUsed());
+    hopper::arrive(barriers.ownUsed());
     return;
   }
   hopper::wait(barriers.full(ring.stage), ring.parity);
@@ -166,7 +166,7 @@ __device__ void addTiles(const ForwardLayout<Depth> &layout,
     last = ring.stage;
     ring.next();
   }
-  release(barriers.ownUsed());
+  hopper::arrive(barriers.ownUsed());
   hopper::fenceProducts();
   addProduct<kBlockRows, Depth>(softmax.sums, weights, layout.other(last, 1));
   hopper::commitProducts();
@@ -282,7 +282,7 @@ Fault run(const Launch &launch, const Forward &forward) {
 
 Fault makeTileMap(CUtensorMap &map, const void *data, int64_t rows, int64_t columns,
                   int64_t boxRows, int64_t headDim) {
-  return describeTensor(map, data, {64, rows, columns / 64}, {columns * 2, 128},
+  return describeTensor(map, DType::BF16, data, {64, rows, columns / 64}, {columns * 2, 128},
                         {64, boxRows, headDim / 64});
 }
 

@@ -208,7 +208,8 @@ __device__ inline uint32_t alignedBase(const uint8_t *memory) {
 }
 
 /// The barriers of a block: its own tiles came, and were used if others follow; stage s came, was
-/// used. What uses them are the warps that compute.
+/// used. What uses a stage are the warps that compute; its own tiles, and what is beside them in
+/// shared memory, their threads.
 template <int Stages>
 struct Barriers {
   static constexpr int kWords = 2 + 2 * Stages;
@@ -220,7 +221,7 @@ struct Barriers {
   __device__ uint32_t empty(int stage) const { return base + 16 + 8 * (Stages + stage); }
   __device__ void create() const {
     hopper::initBarrier(own(), 1);
-    hopper::initBarrier(ownUsed(), kWarps);
+    hopper::initBarrier(ownUsed(), 32 * kWarps);
     for (int stage = 0; stage < Stages; ++stage) {
       hopper::initBarrier(full(stage), 1);
       hopper::initBarrier(empty(stage), kWarps);
@@ -248,15 +249,6 @@ struct Ring {
     }
   }
 };
-
-/// Contiguous memory into shared memory, in multiples of 16 bytes; `barrier` counts them.
-__device__ inline void copyToShared(uint32_t to, const float *from, uint32_t bytes,
-                                    uint32_t barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
-               "[%0], [%1], %2, [%3];" ::"r"(to),
-               "l"(from), "r"(bytes), "r"(barrier)
-               : "memory");
-}
 
 __device__ inline float2 loadShared(uint32_t address) {
   float2 value;

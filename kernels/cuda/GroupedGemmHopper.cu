@@ -78,8 +78,8 @@ constexpr auto *kKernel = hopperKernel<P, Store<C>>;
 /// Describes a dense tensor [planes, lines, width], of which a copy moves 64 by `boxLines`.
 Fault describePlanes(CUtensorMap &map, const void *data, int64_t planes, int64_t lines,
                      int64_t width, int64_t boxLines) {
-  return describeTensor(map, data, {width, lines, planes}, {width * 2, width * lines * 2},
-                        {64, boxLines, 1});
+  return describeTensor(map, DType::BF16, data, {width, lines, planes},
+                        {width * 2, width * lines * 2}, {64, boxLines, 1});
 }
 
 /// Enqueues a kernel on as many blocks as the device has multiprocessors.

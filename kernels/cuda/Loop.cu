@@ -29,13 +29,11 @@ Fault captureOf(cudaStream_t stream, Capture &capture) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   unsigned long long id = 0;
 #if CUDART_VERSION >= 13000
-  cudaError_t error = cudaStreamGetCaptureInfo(stream, &status, &id, &capture.graph,
-                                               &capture.dependencies, &capture.edges,
-                                               &capture.count);
+  cudaError_t error = cudaStreamGetCaptureInfo(
+      stream, &status, &id, &capture.graph, &capture.dependencies, &capture.edges, &capture.count);
 #else
-  cudaError_t error = cudaStreamGetCaptureInfo_v3(stream, &status, &id, &capture.graph,
-                                                  &capture.dependencies, &capture.edges,
-                                                  &capture.count);
+  cudaError_t error = cudaStreamGetCaptureInfo_v3(
+      stream, &status, &id, &capture.graph, &capture.dependencies, &capture.edges, &capture.count);
 #endif
   if (error == cudaSuccess && status != cudaStreamCaptureStatusActive)
     return "a loop is recorded only while its stream records";
@@ -57,8 +55,8 @@ Fault addLoopNode(cudaStream_t stream, cudaGraphConditionalHandle handle, cudaGr
   cudaError_t error = cudaGraphAddNode(&node, capture.graph, capture.dependencies, capture.edges,
                                        capture.count, &params);
 #else
-  cudaError_t error = cudaGraphAddNode_v2(&node, capture.graph, capture.dependencies,
-                                          capture.edges, capture.count, &params);
+  cudaError_t error = cudaGraphAddNode_v2(&node, capture.graph, capture.dependencies, capture.edges,
+                                          capture.count, &params);
 #endif
   if (Fault fault = faultOf(error, "cudaGraphAddNode of a loop"))
     return fault;
@@ -97,9 +95,9 @@ Fault recordLoop(cudaStream_t stream, cudaStream_t bodyStream, const int32_t *tr
   if (Fault fault = captureOf(stream, capture))
     return fault;
   cudaGraphConditionalHandle handle = 0;
-  if (Fault fault = faultOf(cudaGraphConditionalHandleCreate(&handle, capture.graph, 0,
-                                                             cudaGraphCondAssignDefault),
-                            "cudaGraphConditionalHandleCreate"))
+  if (Fault fault = faultOf(
+          cudaGraphConditionalHandleCreate(&handle, capture.graph, 0, cudaGraphCondAssignDefault),
+          "cudaGraphConditionalHandleCreate"))
     return fault;
   beginLoopKernel<<<1, 1, 0, stream>>>(trips, turn, handle);
   if (Fault fault = launchFault("the beginning of a loop"))

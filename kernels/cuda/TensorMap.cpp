@@ -4,7 +4,7 @@
 
 namespace switchyard::kernels::cuda {
 
-Fault describeTensor(CUtensorMap &map, const void *data, const int64_t (&dims)[3],
+Fault describeTensor(CUtensorMap &map, DType dtype, const void *data, const int64_t (&dims)[3],
                      const int64_t (&strides)[2], const int64_t (&box)[3]) {
   void *entry = nullptr;
   cudaDriverEntryPointQueryResult found{};
@@ -26,9 +26,11 @@ Fault describeTensor(CUtensorMap &map, const void *data, const int64_t (&dims)[3
   const cuuint32_t moved[] = {static_cast<cuuint32_t>(box[0]), static_cast<cuuint32_t>(box[1]),
                               static_cast<cuuint32_t>(box[2])};
   const cuuint32_t steps[] = {1, 1, 1};
+  const bool isBf16 = dtype == DType::BF16;
   CUresult result = reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(entry)(
-      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void *>(data), counts, bytes, moved,
-      steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+      &map, isBf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 3,
+      const_cast<void *>(data), counts, bytes, moved, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+      isBf16 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
       CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS)
     return "cuTensorMapEncodeTiled: error " + std::to_string(result) + " for a tensor of " +

@@ -119,8 +119,7 @@ __device__ void fillBoard(const Peers &peers, const TokenExchange &exchange, int
   __syncthreads();
   if (threadIdx.x == 0) {
     board.begin = static_cast<int32_t>(first);
-    board.received =
-        countInRound(0, starts[own + local] - starts[own], first, exchange.buffer);
+    board.received = countInRound(0, starts[own + local] - starts[own], first, exchange.buffer);
     *counter += away * exchange.rowBytes;
   }
 }
@@ -357,8 +356,7 @@ Fault loadKernel(Kernel kernel) {
 
 Fault sendRows(const Peers &peers, const TokenExchange &exchange, const void *from, void *received,
                int32_t *groupSizes, cudaStream_t stream) {
-  if (Fault fault =
-          prepareMove(peers, exchange, groupSizes,
+  if (Fault fault = prepareMove(peers, exchange, groupSizes,
                                 &peers.boards[peers.rank]->counters.bytesSent, stream))
     return fault;
   withWord(exchange.rowBytes, [&]<typename V>(V) {
@@ -371,8 +369,7 @@ Fault sendRows(const Peers &peers, const TokenExchange &exchange, const void *fr
 
 Fault returnRows(const Peers &peers, const TokenExchange &exchange, const void *from,
                  void *returned, std::optional<DType> added, cudaStream_t stream) {
-  if (Fault fault =
-          prepareMove(peers, exchange, nullptr,
+  if (Fault fault = prepareMove(peers, exchange, nullptr,
                                 &peers.boards[peers.rank]->counters.bytesReturned, stream))
     return fault;
   if (!added)

@@ -32,7 +32,8 @@ struct ExchangeBoard {
   // Of the exchange under way.
   int32_t begin;    // the first place of its round
   int32_t received; // rows of its round that this rank gets
-  int32_t firstRow[kMaxExchangedExperts + 1]; // where this rank's rows for an expert start; their end
+  int32_t
+      firstRow[kMaxExchangedExperts + 1]; // where this rank's rows for an expert start; their end
   int32_t place[kMaxExchangedExperts]; // of the first of them, among the rows for the expert's rank
 };
 

@@ -41,13 +41,14 @@ public:
   /// Whether exchanges of `experts` experts can have a buffer here: it lies in the shared memory.
   virtual bool takes(int64_t experts, std::span<const std::byte> buffer) const = 0;
 
-  /// token_exchange: rows from every rank's `from` [rows] into `received` [B], which is taken, zeros
-  /// behind them, and `groupSizes` [E / n].
+  /// token_exchange: rows from every rank's `from` [rows] into `received` [B], which is taken,
+  /// zeros behind them, and `groupSizes` [E / n].
   virtual Status exchange(const RowExchange &exchange, const void *from, void *received,
                           int32_t *groupSizes, void *stream) = 0;
 
-  /// token_return: from every rank's `from` [B], which is taken, to `returned` [rows]. With `added`,
-  /// rows are elements of that dtype and are added to what is there; else other rows become zero.
+  /// token_return: from every rank's `from` [B], which is taken, to `returned` [rows]. With
+  /// `added`, rows are elements of that dtype and are added to what is there; else other rows
+  /// become zero.
   virtual Status giveBack(const RowExchange &exchange, const void *from, void *returned,
                           std::optional<kernels::DType> added, void *stream) = 0;
 

@@ -197,7 +197,8 @@ class TokenExchange final : public Exchange {
 public:
   TokenExchange(const CollectiveInstruction &instruction, std::span<const Tensor> operands,
                 const Tensor *round, const ExchangeSize &size, Group &group)
-      : Exchange(instruction, operands[1], round, size, group), from_(operands[0]), received_(operands[2]), groupSizes_(operands[3]) {}
+      : Exchange(instruction, operands[1], round, size, group), from_(operands[0]),
+        received_(operands[2]), groupSizes_(operands[3]) {}
 
 private:
   Status beforeCall(Device &device) override {
@@ -227,7 +228,8 @@ class TokenReturn final : public Exchange {
 public:
   TokenReturn(const CollectiveInstruction &instruction, std::span<const Tensor> operands,
               const Tensor *round, const ExchangeSize &size, Group &group)
-      : Exchange(instruction, operands[1], round, size, group), from_(operands[0]), returned_(operands[2]), adds_(instruction.adds) {}
+      : Exchange(instruction, operands[1], round, size, group), from_(operands[0]),
+        returned_(operands[2]), adds_(instruction.adds) {}
 
 private:
   Status beforeCall(Device &device) override {
@@ -294,9 +296,8 @@ Status PreparedRepeat::setRound(Device &device, int64_t round) const {
 }
 
 Status PreparedRepeat::record(Device &device, const std::function<Status()> &body) const {
-  RowExchange exchange{.allCounts = allCounts_.as<int32_t>(),
-                       .experts = size_.experts,
-                       .buffer = size_.buffer};
+  RowExchange exchange{
+      .allCounts = allCounts_.as<int32_t>(), .experts = size_.experts, .buffer = size_.buffer};
   SY_RETURN_IF_ERROR(exchanger_->countRounds(exchange, device.nativeStream(0)));
   return device.recordLoop(exchanger_->rounds(), round_, body);
 }

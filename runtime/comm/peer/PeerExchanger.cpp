@@ -148,8 +148,7 @@ private:
   Status finishOffer(const Offer &offer) {
     if (!offer.canShare)
       return {};
-    SY_RETURN_IF_ERROR(
-        statusOf(cudaMemset(memory_.data(), 0, sizeof offer.mark), "cudaMemset"));
+    SY_RETURN_IF_ERROR(statusOf(cudaMemset(memory_.data(), 0, sizeof offer.mark), "cudaMemset"));
     SY_RETURN_IF_ERROR(statusOf(cuda::loadTokenExchange()));
     return statusOf(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
   }

@@ -107,12 +107,10 @@ struct Exchanged {
   RowExchange exchange;
 };
 
-constexpr Case kCases[] = {{"Wide", 2, 512, DType::BF16, 300, 400},
-                           {"Odd", 3, 3, DType::BF16, 101, 37},
-                           {"Words", 1, 5, DType::F32, 64, 64},
-                           {"ManyExperts", 40, 8, DType::F32, 500, 90},
-                           {"FewRows", 4, 64, DType::F32, 1, 1},
-                           {"NoRows", 2, 16, DType::BF16, 0, 0}};
+constexpr Case kCases[] = {
+    {"Wide", 2, 512, DType::BF16, 300, 400}, {"Odd", 3, 3, DType::BF16, 101, 37},
+    {"Words", 1, 5, DType::F32, 64, 64},     {"ManyExperts", 40, 8, DType::F32, 500, 90},
+    {"FewRows", 4, 64, DType::F32, 1, 1},    {"NoRows", 2, 16, DType::BF16, 0, 0}};
 
 TEST_F(RowExchangerTest, EachRoundIsTheHosts) {
   for (const Case &c : kCases)
@@ -154,8 +152,8 @@ TEST_F(RowExchangerTest, EachRoundIsTheHosts) {
         EXPECT_EQ(it.groupSizes.get(), sizes) << "round " << round;
         // Round 0 sets what it does not return to zero, the others add.
         auto added = round == 0 ? std::nullopt : std::optional(c.dtype);
-        EXPECT_DONE(exchanger_->giveBack(it.exchange, it.received, it.returned.at(0), added,
-                                         stream_));
+        EXPECT_DONE(
+            exchanger_->giveBack(it.exchange, it.received, it.returned.at(0), added, stream_));
         finishStream();
       }
       int64_t own = 0;
@@ -179,8 +177,7 @@ TEST_F(RowExchangerTest, AGraphsLoopMakesTheRounds) {
     first.round = nullptr;
     ASSERT_CUDA(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
     EXPECT_DONE(exchanger_->exchange(first, it.from.at(0), it.received, groupSizes, stream_));
-    EXPECT_DONE(
-        exchanger_->giveBack(first, it.received, it.returned.at(0), std::nullopt, stream_));
+    EXPECT_DONE(exchanger_->giveBack(first, it.received, it.returned.at(0), std::nullopt, stream_));
     EXPECT_DONE(exchanger_->countRounds(it.exchange, stream_));
     auto fault = kernels::cuda::recordLoop(
         stream_, body_, exchanger_->rounds(), round, [&]() -> kernels::cuda::Fault {
