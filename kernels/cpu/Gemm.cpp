@@ -109,6 +109,12 @@ struct GemmCache::State {
   dnnl_status_t create(const GemmShape &shape, Entry &entry, int64_t &scratchBytes);
 };
 
+bool allocatesInProducts(DType input) {
+  // Of instruction sets that oneDNN orders, the better ones have the others' bits.
+  constexpr int kBf16 = dnnl_cpu_isa_avx512_core_bf16;
+  return input == DType::BF16 && (dnnl_get_effective_cpu_isa() & kBf16) != kBf16;
+}
+
 GemmCache::GemmCache(int threads) : state_(std::make_unique<State>()) {
   State &state = *state_;
   state.status = dnnl_engine_create(state.engine.out(), dnnl_cpu, 0);

@@ -4,7 +4,7 @@
 // these. The tiles follow from the shapes alone, never from the number of threads, so that the
 // results do not depend on it. oneDNN's matmul primitives do the work (brgemm on AVX-512, chosen
 // for every shape as long as the matrices are dense); creating one takes about half a millisecond
-// and allocates, running one does not.
+// and allocates, running one does not, with one exception: allocatesInProducts().
 #pragma once
 
 #include "kernels/cpu/Kernels.h"
@@ -51,6 +51,10 @@ private:
   struct State;
   std::unique_ptr<State> state_;
 };
+
+/// Whether products of `input` take memory of oneDNN's own while they run: those of bfloat16 do on a
+/// CPU without AVX-512 BF16, as oneDNN widens the matrices there.
+bool allocatesInProducts(DType input);
 
 /// What oneDNN may use of a thread's kGemmScratchPerThread; the rest is for packing.
 inline constexpr int64_t kGemmLibraryScratch = kGemmScratchPerThread - (1 << 17);

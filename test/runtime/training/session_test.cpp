@@ -1,6 +1,7 @@
 // Steps of plans that moe-compile makes: their memory, their bits, and what validate says of them.
 #include "runtime/training/Session.h"
 
+#include "kernels/cpu/Gemm.h"
 #include "runtime/core/Json.h"
 #include "runtime/plan/Layout.h"
 #include "runtime/plan/PlanFile.h"
@@ -157,6 +158,9 @@ TEST_P(SessionTest, AllocatesNothingInAStep) {
   }
   int64_t after = testing::heapAllocations();
   ASSERT_TRUE(good);
+  if (kernels::cpu::allocatesInProducts(GetParam() == std::string_view("f32") ? DType::F32
+                                                                              : DType::BF16))
+    GTEST_SKIP() << "this CPU has no AVX-512 BF16: oneDNN's products allocate";
   if (testing::countsHeapAllocations()) {
     EXPECT_EQ(after, before);
   }
