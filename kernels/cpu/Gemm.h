@@ -52,8 +52,8 @@ private:
   std::unique_ptr<State> state_;
 };
 
-/// Whether products of `input` take memory of oneDNN's own while they run: those of bfloat16 do on a
-/// CPU without AVX-512 BF16, as oneDNN widens the matrices there.
+/// Whether products of `input` take memory of oneDNN's own while they run: those of bfloat16 do on
+/// a CPU without AVX-512 BF16, where oneDNN packs the matrices into memory that it allocates.
 bool allocatesInProducts(DType input);
 
 /// What oneDNN may use of a thread's kGemmScratchPerThread; the rest is for packing.

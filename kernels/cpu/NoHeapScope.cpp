@@ -67,8 +67,12 @@ NoHeapScope::NoHeapScope() {
     Slab &slab = slabs[(preferred + i) % kSlabs];
     if (slab.held.exchange(true, std::memory_order_acquire))
       continue;
-    if (slab.alive.load(std::memory_order_acquire) == 0)
-      slab.used = 0;
+    if (slab.alive.load(std::memory_order_acquire) !=
+        0) { // by what a library keeps for good, maybe
+      slab.held.store(false, std::memory_order_release);
+      continue;
+    }
+    slab.used = 0;
     preferred = (preferred + i) % kSlabs;
     current = &slab;
     return;

@@ -6,9 +6,10 @@
 //
 // How: NoHeapScope.cpp replaces the global operator new and operator delete. Outside a scope they
 // are malloc and free. Inside, an allocation comes from a fixed slab that the scope holds; operator
-// delete knows a slab's address wherever it is called from. A slab is reused from its start when
-// nothing in it is alive; what does not fit goes to malloc. Under AddressSanitizer, which replaces
-// operator new itself, a scope does nothing.
+// delete knows a slab's address wherever it is called from. A scope takes a slab in which nothing
+// is alive, and uses it from its start: oneDNN makes some of its kernels in the first call that
+// needs them, and keeps them. What does not fit goes to malloc. Under AddressSanitizer, which
+// replaces operator new itself, a scope does nothing.
 #pragma once
 
 namespace switchyard::kernels::cpu {

@@ -142,6 +142,10 @@ TEST(NoHeapScope, ServesSmallAllocationsFromItsSlab) {
     other = ::operator new(64);
     EXPECT_NE(other, outlives);
   }
+  for (int repeat = 0; repeat < 100; ++repeat) { // and what is alive takes no room from others
+    NoHeapScope scope;
+    ::operator delete(::operator new(300));
+  }
   EXPECT_EQ(heapAllocations() - before, 0);
   ::operator delete(outlives);
   ::operator delete(other);
