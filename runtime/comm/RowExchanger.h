@@ -28,6 +28,17 @@ struct ExchangeTotals {
   int64_t bytesSent = 0;      // by exchange(), to other ranks
   int64_t bytesReturned = 0;  // by giveBack(), to other ranks
   int64_t overflowRounds = 0; // of countRounds()
+
+  ExchangeTotals &operator+=(const ExchangeTotals &more) {
+    bytesSent += more.bytesSent;
+    bytesReturned += more.bytesReturned;
+    overflowRounds += more.overflowRounds;
+    return *this;
+  }
+  ExchangeTotals operator-(const ExchangeTotals &less) const {
+    return {bytesSent - less.bytesSent, bytesReturned - less.bytesReturned,
+            overflowRounds - less.overflowRounds};
+  }
 };
 
 /// One rank's part. All ranks of the group call the same functions in the same order; a call only

@@ -399,9 +399,20 @@ ExchangeTotals Outputs::exchanged() const {
   for (size_t i = values_.size(); i < pieces_.size(); ++i) {
     ExchangeTotals totals;
     std::memcpy(&totals, readback_->bytes().data() + pieces_[i].at, sizeof totals);
-    sum.bytesSent += totals.bytesSent;
-    sum.bytesReturned += totals.bytesReturned;
-    sum.overflowRounds += totals.overflowRounds;
+    sum += totals;
+  }
+  return sum;
+}
+
+Result<ExchangeTotals> Executor::exchanged() {
+  Communicator::DeviceWait waiting(waitingCommunicator());
+  ExchangeTotals sum;
+  for (const auto &exchanger : exchangers_) {
+    if (!exchanger)
+      continue;
+    ExchangeTotals totals;
+    SY_RETURN_IF_ERROR(device_->copyOut(&totals, exchanger->totals(), sizeof totals));
+    sum += totals;
   }
   return sum;
 }

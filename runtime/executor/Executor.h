@@ -255,6 +255,9 @@ public:
   /// but for those of replays, which are in Outputs::exchanged().
   int64_t overflowRounds() const { return overflowRounds_; }
 
+  /// What Outputs::exchanged() says of all runs so far, for which it waits.
+  Result<ExchangeTotals> exchanged();
+
   /// Called after each instruction that run() executes, with the time it took; the device is
   /// synchronized for it. Empty: no calls, and no synchronization between instructions.
   using Observer = std::function<void(const Program &program, size_t instruction,

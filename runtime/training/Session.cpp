@@ -209,9 +209,7 @@ Status Session::startPasses(const char *program, const PassFiller &filler, Under
 Status Session::waitFor(Outputs &outputs) {
   SY_RETURN_IF_ERROR(outputs.wait());
   const ExchangeTotals before = std::exchange(exchanged_, outputs.exchanged());
-  result_.exchanged.bytesSent += exchanged_.bytesSent - before.bytesSent;
-  result_.exchanged.bytesReturned += exchanged_.bytesReturned - before.bytesReturned;
-  result_.exchanged.overflowRounds += exchanged_.overflowRounds - before.overflowRounds;
+  result_.exchanged += exchanged_ - before;
   return {};
 }
 

@@ -78,6 +78,7 @@ StepProfile::~StepProfile() {
 Status StepProfile::beforeStep(int64_t step) {
   step_ = step;
   if (step == kFirstStep) {
+    SY_ASSIGN_OR_RETURN(exchanged_, executor_.exchanged());
     SY_RETURN_IF_ERROR(profiler_->begin());
     executor_.setMarker(
         [this](const Program &program, int64_t instruction) { return mark(program, instruction); });
@@ -212,6 +213,12 @@ void StepProfile::addCommunication(const std::vector<std::vector<PlacedActivity>
       summary.communication.kinds[kind].calls = static_cast<int64_t>(after.calls - before.calls);
       summary.communication.kinds[kind].bytes = static_cast<int64_t>(after.bytes - before.bytes);
     }
+    // The device counts over all steps: each has its share.
+    auto bytesOf = [&](CollectiveKind kind) -> int64_t & {
+      return summary.communication.kinds[static_cast<size_t>(kind)].bytes;
+    };
+    bytesOf(CollectiveKind::TokenExchange) += exchanged_.bytesSent / std::ssize(summaries_);
+    bytesOf(CollectiveKind::TokenReturn) += exchanged_.bytesReturned / std::ssize(summaries_);
   }
 }
 
@@ -259,6 +266,8 @@ Status StepProfile::write(const std::string &path) {
   SY_ASSIGN_OR_RETURN(activities_, profiler_->end());
   executor_.setMarker({});
   traffic_.push_back(executor_.traffic());
+  SY_ASSIGN_OR_RETURN(const ExchangeTotals exchanged, executor_.exchanged());
+  exchanged_ = exchanged - exchanged_;
   const std::vector<std::vector<PlacedActivity>> runs = placedByRun();
   summarize(runs);
   addCommunication(runs);

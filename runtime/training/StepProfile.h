@@ -84,6 +84,7 @@ private:
   int64_t step_ = 0;
   std::vector<Run> runs_;
   std::vector<TrafficByKind> traffic_; // the executor's, before each step and at the end
+  ExchangeTotals exchanged_; // what the device counts: before the first step, then that of all
   std::vector<DeviceActivity> activities_;
   std::vector<StepSummary> summaries_;
 };

@@ -182,8 +182,11 @@ private:
     isOn_ = false;
   }
 
+  /// What stands in a loop of a graph that was not gone through has no time.
   template <typename Record>
   void add(const Record &record, DeviceActivity::Kind kind, std::string name) {
+    if (record.start == 0 || record.end == 0)
+      return;
     activities_.push_back({{kind, std::move(name), record.streamId, record.start, record.end, 0,
                             record.graphNodeId != 0},
                            record.correlationId});
