@@ -10,10 +10,10 @@
 // Every rank moves exactly the rows that there are, and sums nothing but small integers in shared
 // memory and, with `added`, one row to another: the bits are the same each time.
 //
-// Seen on two H200s (NVLink, bfloat16, 16,384 tokens of 4,096 a rank, top 2, in replays of a training
-// step, medians): token_exchange's move 382 us, token_return's 403 us, for 134 MB that each rank
-// sends to the other and as much that stays: 351 and 333 GB/s a direction. NCCL 2.28's all_to_all of
-// the same bytes, whose counts the host must know, takes 469 us there.
+// Seen on two H200s (NVLink, bfloat16, 16,384 tokens of 4,096 a rank, top 2, in replays of a
+// training step, medians): token_exchange's move 382 us, token_return's 403 us, for 134 MB that
+// each rank sends to the other and as much that stays: 351 and 333 GB/s a direction. NCCL 2.28's
+// all_to_all of the same bytes, whose counts the host must know, takes 469 us there.
 #include "kernels/cuda/TokenExchange.h"
 
 #include "kernels/cuda/Groups.cuh"
