@@ -56,12 +56,25 @@ Status addElements(DType dtype, void *to, const void *from, int64_t bytes, cudaS
   return {};
 }
 
+/// Does `work` and adds what the driver took for it to `bytes`.
+template <typename Work>
+auto counting(uint64_t &bytes, const Work &work) -> decltype(work()) {
+  size_t before = 0, after = 0, total = 0;
+  SY_RETURN_IF_ERROR(statusOf(cudaMemGetInfo(&before, &total), "cudaMemGetInfo"));
+  auto result = work();
+  SY_RETURN_IF_ERROR(statusOf(cudaMemGetInfo(&after, &total), "cudaMemGetInfo"));
+  bytes += before > after ? before - after : 0;
+  return result;
+}
+
 class NcclGroup final : public DeviceGroup {
 public:
+  /// `memoryBytes` counts what the group takes later.
   NcclGroup(std::shared_ptr<const NcclLibrary> library, ncclComm_t comm, Communicator &communicator,
-            Group &group)
+            Group &group, uint64_t &memoryBytes)
       : library_(std::move(library)), comm_(comm), communicator_(communicator), group_(group),
-        rank_(group.rank()), size_(group.size()), chunks_(2 * group.size()) {}
+        memoryBytes_(memoryBytes), rank_(group.rank()), size_(group.size()),
+        chunks_(2 * group.size()) {}
   ~NcclGroup() override {
     if (scratch_)
       (void)cudaFree(scratch_);
@@ -115,7 +128,8 @@ public:
   }
 
   Result<std::unique_ptr<RowExchanger>> shareMemory(std::span<std::byte> memory) override {
-    return createPeerExchanger(communicator_, group_, memory);
+    return counting(memoryBytes_,
+                    [&] { return createPeerExchanger(communicator_, group_, memory); });
   }
 
   Status allocate() {
@@ -265,6 +279,7 @@ private:
   ncclComm_t comm_;
   Communicator &communicator_;
   Group &group_;
+  uint64_t &memoryBytes_;
   int rank_;
   int size_;
   std::vector<Chunk> chunks_; // of addRows by rank: those received, those sent
@@ -304,8 +319,20 @@ public:
   Result<std::unique_ptr<DeviceGroup>> make(Communicator &communicator, Group &group) override {
     if (groups_.empty())
       SY_RETURN_IF_ERROR(checkGpus(communicator));
-    size_t before = 0, after = 0, total = 0;
-    SY_RETURN_IF_ERROR(statusOf(cudaMemGetInfo(&before, &total), "cudaMemGetInfo"));
+    return counting(memoryBytes_, [&] { return makeCounted(communicator, group); });
+  }
+
+  uint64_t memoryBytes() const override { return memoryBytes_; }
+
+  Status finish() override {
+    for (NcclGroup *group : groups_)
+      SY_RETURN_IF_ERROR(group->finish());
+    groups_.clear();
+    return {};
+  }
+
+private:
+  Result<std::unique_ptr<DeviceGroup>> makeCounted(Communicator &communicator, Group &group) {
     ncclUniqueId id{};
     Status hasId;
     if (group.rank() == 0)
@@ -322,25 +349,13 @@ public:
         library_->commInitRankConfig(&comm, group.size(), id, group.rank(), &config),
         "ncclCommInitRankConfig");
     SY_RETURN_IF_ERROR(agreement.agree(status));
-    auto made = std::make_unique<NcclGroup>(library_, comm, communicator, group);
+    auto made = std::make_unique<NcclGroup>(library_, comm, communicator, group, memoryBytes_);
     Status isReady = made->allocate();
     SY_RETURN_IF_ERROR(agreement.agree(isReady.ok() ? made->warm() : isReady));
-    SY_RETURN_IF_ERROR(statusOf(cudaMemGetInfo(&after, &total), "cudaMemGetInfo"));
-    memoryBytes_ += before > after ? before - after : 0;
     groups_.push_back(made.get());
     return std::unique_ptr<DeviceGroup>(std::move(made));
   }
 
-  uint64_t memoryBytes() const override { return memoryBytes_; }
-
-  Status finish() override {
-    for (NcclGroup *group : groups_)
-      SY_RETURN_IF_ERROR(group->finish());
-    groups_.clear();
-    return {};
-  }
-
-private:
   std::shared_ptr<const NcclLibrary> library_;
   NcclOptions options_;
   std::vector<NcclGroup *> groups_; // those of the communicator's groups
