@@ -215,4 +215,36 @@ def MoE_GatedActivationGradOp : MoE_KernelOp<"gated_activation_grad",
   let hasVerifier = 1;
 }
 
+def MoE_GroupedGemmDgradGatedOp : MoE_KernelOp<"grouped_gemm_dgrad_gated",
+    [InferTypeOpAdaptor, AllElementTypesMatch<["dy", "w", "gate_up"]>]> {
+  let summary = "The gradient by data of a grouped GEMM of gated rows, and of their activation.";
+  let description = [{
+    `dgate_up` [R, 2 F] is `moe.gated_activation_grad` of `gate_up` [R, 2 F] and of what
+    `moe.grouped_gemm_dgrad` makes of `dy` [R, N], `w` [E, N, F] and `group_sizes` [E]; `y` [R, F]
+    is `moe.gated_activation` of `gate_up`, computed again on the way, so that it need not be kept
+    for the gradient by weight. All are the same bits as those of the single ops. `fuse` makes it.
+
+    Constraints:
+    - (C1) `dy` and `w` have the same N.
+    - (C2) `w` and `group_sizes` have the same E.
+    - (C3) `gate_up` has the R of `dy`, and twice as many columns as `w`.
+    - (C4) `dy`, `w` and `gate_up` have the same element type.
+    - (C5) `dgate_up` has the type of `gate_up`, `y` is [R, F] of its elements.
+    - (C6) activation is "silu".
+
+    ```mlir
+    %dgate_up, %y = moe.grouped_gemm_dgrad_gated %dy, %w, %group_sizes, %gate_up activation "silu"
+        : tensor<?x64xf32, #moe.rows<2 * "T">>, tensor<8x64x96xf32>, tensor<8xi32>,
+          tensor<?x192xf32, #moe.rows<2 * "T">>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$dy, MoE_Weight<3>:$w, MoE_I32Tensor<1>:$group_sizes,
+                       MoE_FloatTensor<2>:$gate_up, MoE_Activation:$activation);
+  let results = (outs MoE_FloatTensor<2>:$dgate_up, MoE_FloatTensor<2>:$y);
+  let assemblyFormat = [{
+    $dy `,` $w `,` $group_sizes `,` $gate_up `activation` $activation attr-dict `:` type(operands)
+  }];
+  let hasVerifier = 1;
+}
+
 #endif

@@ -248,6 +248,52 @@ LogicalResult GatedActivationOp::verify() {
              : emitOpError("expects an even number of columns in gate_up, but got ") << columns;
 }
 
+/// Half of a static extent; invalid where it is none or odd.
+static Extent halfOf(Extent extent) {
+  return extent.isStatic() && extent.size() % 2 == 0 ? Extent(extent.size() / 2) : Extent();
+}
+
+LogicalResult GroupedGemmGatedOp::inferReturnTypes(MLIRContext *, std::optional<Location> location,
+                                                   Adaptor op, SmallVectorImpl<Type> &types) {
+  // grouped_gemm_gated_c3, grouped_gemm_gated_c5
+  Extent rows = Extent::of(op.getX(), 0), columns = Extent::of(op.getW(), 1);
+  if (columns.isStatic() && columns.size() % 2 != 0)
+    return emitOptionalError(location, "expects an even number of rows in w, but got ",
+                             columns.size());
+  return failure(
+      failed(inferTensor(location, types, {rows, columns}, elementOf(op.getX()))) ||
+      failed(inferTensor(location, types, {rows, halfOf(columns)}, elementOf(op.getX()))));
+}
+
+LogicalResult GroupedGemmGatedOp::verify() {
+  // grouped_gemm_gated_c1, grouped_gemm_gated_c2; grouped_gemm_gated_c4 is a trait
+  ShapeMatcher shapes(*this);
+  return failure(failed(shapes.match("x", getX(), {"R", "K"})) ||
+                 failed(shapes.match("w", getW(), {"E", "N", "K"})) ||
+                 failed(shapes.match("group_sizes", getGroupSizes(), {"E"})));
+}
+
+LogicalResult GroupedGemmDgradGatedOp::inferReturnTypes(MLIRContext *,
+                                                        std::optional<Location> location,
+                                                        Adaptor op, SmallVectorImpl<Type> &types) {
+  // grouped_gemm_dgrad_gated_c5
+  types.push_back(op.getGateUp().getType());
+  return inferTensor(location, types, {Extent::of(op.getGateUp(), 0), Extent::of(op.getW(), 2)},
+                     elementOf(op.getGateUp()));
+}
+
+LogicalResult GroupedGemmDgradGatedOp::verify() {
+  ShapeMatcher shapes(*this);
+  // grouped_gemm_dgrad_gated_c1, grouped_gemm_dgrad_gated_c2; grouped_gemm_dgrad_gated_c4 is a
+  // trait
+  if (failed(shapes.match("dy", getDy(), {"R", "N"})) ||
+      failed(shapes.match("w", getW(), {"E", "N", "F"})) ||
+      failed(shapes.match("group_sizes", getGroupSizes(), {"E"})))
+    return failure();
+  // grouped_gemm_dgrad_gated_c3
+  return shapes.match("gate_up", getGateUp(), {"R", shapes["F"] * Extent(2)});
+}
+
 LogicalResult GatedActivationGradOp::verify() {
   ShapeMatcher shapes(*this);
   // gated_activation_grad_c1, gated_activation_grad_c2; the rest are traits

@@ -239,4 +239,34 @@ def MoE_GatedActivationOp : MoE_DifferentiableOp<"gated_activation",
   let hasVerifier = 1;
 }
 
+def MoE_GroupedGemmGatedOp : MoE_KernelOp<"grouped_gemm_gated",
+    [InferTypeOpAdaptor, AllElementTypesMatch<["x", "w"]>]> {
+  let summary = "Each expert's rows times its weight, and their gated activation, in one kernel.";
+  let description = [{
+    `gate_up` [R, 2 F] is `moe.grouped_gemm` of `x` [R, K], `w` [E, 2 F, K] and `group_sizes` [E];
+    `y` [R, F] is `moe.gated_activation` of it: the same bits, but `gate_up` is not read again.
+    `fuse` makes it, behind `differentiate`, so it has no derivative.
+
+    Constraints:
+    - (C1) `x` and `w` have the same K.
+    - (C2) `w` and `group_sizes` have the same E.
+    - (C3) `w` has an even number of rows, 2 F.
+    - (C4) `x` and `w` have the same element type.
+    - (C5) `gate_up` is [R, 2 F] and `y` [R, F], of the elements of `x`.
+    - (C6) activation is "silu".
+
+    ```mlir
+    %gate_up, %y = moe.grouped_gemm_gated %x, %w, %group_sizes activation "silu"
+        : tensor<?x64xf32, #moe.rows<2 * "T">>, tensor<8x192x64xf32>, tensor<8xi32>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$x, MoE_Weight<3>:$w, MoE_I32Tensor<1>:$group_sizes,
+                       MoE_Activation:$activation);
+  let results = (outs MoE_FloatTensor<2>:$gate_up, MoE_FloatTensor<2>:$y);
+  let assemblyFormat = [{
+    $x `,` $w `,` $group_sizes `activation` $activation attr-dict `:` type(operands)
+  }];
+  let hasVerifier = 1;
+}
+
 #endif

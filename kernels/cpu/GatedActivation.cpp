@@ -22,12 +22,12 @@ SWITCHYARD_VECTORIZED void siluRows(const T *gateUp, T *y, int64_t width, Range 
   }
 }
 
-/// dgateUp may be gateUp.
-template <typename T>
-SWITCHYARD_VECTORIZED void siluRowsGrad(const T *dy, const T *gateUp, T *dgateUp, int64_t width,
+/// dgateUp may be gateUp. `Again`: dy becomes what siluRows has as y.
+template <typename T, bool Again>
+SWITCHYARD_VECTORIZED void siluRowsGrad(T *dy, const T *gateUp, T *dgateUp, int64_t width,
                                         Range rows) {
   for (int64_t row = rows.begin; row < rows.end; ++row) {
-    const T *gradient = dy + row * width;
+    T *gradient = dy + row * width;
     const T *gate = gateUp + row * 2 * width;
     const T *up = gate + width;
     T *dgate = dgateUp + row * 2 * width;
@@ -39,9 +39,24 @@ SWITCHYARD_VECTORIZED void siluRowsGrad(const T *dy, const T *gateUp, T *dgateUp
       float u = toFloat(up[i]);
       float sigmoid = fastSigmoid(g);
       dgate[i] = fromFloat<T>(d * u * sigmoid * (1.0f + g * (1.0f - sigmoid)));
-      dup[i] = fromFloat<T>(d * roundTo<T>(g * sigmoid));
+      float activated = roundTo<T>(g * sigmoid);
+      dup[i] = fromFloat<T>(d * activated);
+      if constexpr (Again)
+        gradient[i] = fromFloat<T>(activated * u);
     }
   }
+}
+
+template <bool Again>
+void runGradient(const Launch &launch) {
+  const Tensor &dy = launch.operands[0];
+  const Tensor &gateUp = launch.operands[1];
+  const Tensor &dgateUp = launch.operands[2];
+  withFloatType(dy.dtype, [&]<typename T>(T) {
+    forRows(launch, dy.dims[0], dy.dims[1], [&](Range rows) {
+      siluRowsGrad<T, Again>(dy.as<T>(), gateUp.as<T>(), dgateUp.as<T>(), dy.dims[1], rows);
+    });
+  });
 }
 
 } // namespace
@@ -56,14 +71,11 @@ void runGatedActivation(const Launch &launch) {
 }
 
 void runGatedActivationGrad(const Launch &launch) {
-  const Tensor &dy = launch.operands[0];
-  const Tensor &gateUp = launch.operands[1];
-  const Tensor &dgateUp = launch.operands[2];
-  withFloatType(dy.dtype, [&]<typename T>(T) {
-    forRows(launch, dy.dims[0], dy.dims[1], [&](Range rows) {
-      siluRowsGrad(dy.as<T>(), gateUp.as<T>(), dgateUp.as<T>(), dy.dims[1], rows);
-    });
-  });
+  runGradient<false>(launch);
+}
+
+void runGatedActivationGradAgain(const Launch &launch) {
+  runGradient<true>(launch);
 }
 
 } // namespace switchyard::kernels::cpu

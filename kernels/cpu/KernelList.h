@@ -29,6 +29,8 @@ void runEmbeddingGrad(const Launch &launch);
 // GatedActivation.cpp
 void runGatedActivation(const Launch &launch);
 void runGatedActivationGrad(const Launch &launch);
+/// gated_activation_grad, whose dy becomes the result of gated_activation.
+void runGatedActivationGradAgain(const Launch &launch);
 
 // GroupedGemm.cpp
 std::optional<std::string> prepareGroupedGemm(const Launch &launch);
@@ -37,6 +39,12 @@ std::optional<std::string> prepareGroupedGemmDgrad(const Launch &launch);
 void runGroupedGemmDgrad(const Launch &launch);
 std::optional<std::string> prepareGroupedGemmWgrad(const Launch &launch);
 void runGroupedGemmWgrad(const Launch &launch);
+
+// GroupedGemmGated.cpp
+std::optional<std::string> prepareGroupedGemmGated(const Launch &launch);
+void runGroupedGemmGated(const Launch &launch);
+std::optional<std::string> prepareGroupedGemmDgradGated(const Launch &launch);
+void runGroupedGemmDgradGated(const Launch &launch);
 
 // Linear.cpp
 std::optional<std::string> prepareLinear(const Launch &launch);

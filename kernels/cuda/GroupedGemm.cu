@@ -299,9 +299,9 @@ Fault prepareByRows(const Launch &) {
 /// y = x w^T by groups where the weights have k along their columns, else y = x w.
 template <bool WeightAlongK>
 Fault runByRows(const Launch &launch, const char *kernel) {
-  if (runsOnHopper(launch))
-    return runGroupedGemmHopper(launch,
-                                WeightAlongK ? GroupedProduct::Forward : GroupedProduct::ByData);
+  constexpr auto kProduct = WeightAlongK ? GroupedProduct::Forward : GroupedProduct::ByData;
+  if (runsOnHopper(launch, kProduct))
+    return runGroupedGemmHopper(launch, kProduct);
   const Tensor &x = launch.operands[0], &w = launch.operands[1], &y = launch.operands[3];
   int64_t rows = x.dims[0], experts = w.dims[0], k = x.dims[1], n = y.dims[1];
   if (rows == 0 || n == 0)
@@ -362,7 +362,7 @@ Fault prepareGroupedGemmWgrad(const Launch &) {
 }
 
 Fault runGroupedGemmWgrad(const Launch &launch) {
-  if (runsOnHopper(launch))
+  if (runsOnHopper(launch, GroupedProduct::ByWeight))
     return runGroupedGemmHopper(launch, GroupedProduct::ByWeight);
   const Tensor &dw = launch.operands[3];
   if (dw.count() == 0)

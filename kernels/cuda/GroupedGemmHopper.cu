@@ -23,13 +23,48 @@
 // 0.91 to 1.48 times as long as these, down's products and T = 512 and 32,768 included. By weight
 // into float32, which torch has not, is 0 to 50% slower than into bfloat16: it writes twice the
 // bytes.
-#include "kernels/cuda/GroupedGemmTiles.cuh"
+#include "kernels/cuda/GroupedGemmGated.cuh"
 #include "kernels/cuda/TensorMap.h"
 
 namespace switchyard::kernels::cuda {
 namespace {
 
 using namespace grouped;
+
+/// What the threads of a block share, ready for use.
+struct Parts {
+  Ring ring;
+  Queue queue;
+  Groups groups;
+};
+
+template <GroupedProduct P>
+__device__ Parts setUp(unsigned char *memory, const Arguments &args, const CUtensorMap &a,
+                       const CUtensorMap &b) {
+  using Layout = Shared<P>;
+  constexpr int kMultiplying = kConsumers * kWarps;
+  constexpr int kTaking = kMultiplying + (kIsGated<P> ? kStoringWarps : 0); // tiles of the queue
+  Parts parts;
+  parts.ring.memory = hopper::sharedAddress(memory);
+  parts.ring.barriers = parts.ring.memory + Layout::kBarriersAt;
+  parts.queue.memory = parts.ring.memory + Layout::kQueueAt;
+  parts.queue.barriers = parts.ring.barriers + kStages * 16;
+  auto *tables = reinterpret_cast<int *>(memory + Layout::kTablesAt);
+  parts.groups = {tables, tables + args.experts + 2};
+  if (threadIdx.x == kWarpgroup) {
+    hopper::prefetchMap(a);
+    hopper::prefetchMap(b);
+    for (int i = 0; i < kStages + kSlots + Layout::kHandovers; ++i) {
+      int readers = i < kStages ? kMultiplying : i < kStages + kSlots ? kTaking : 1;
+      hopper::initBarrier(parts.ring.barriers + i * 16, 1);
+      hopper::initBarrier(parts.ring.barriers + i * 16 + 8, readers);
+    }
+    hopper::fenceBarrierInit();
+  }
+  findGroups<P>(args, parts.groups);
+  __syncthreads();
+  return parts;
+}
 
 template <GroupedProduct P, typename Epilogue>
 __global__ __launch_bounds__(kBlock, 1) void hopperKernel(
@@ -38,42 +73,27 @@ __global__ __launch_bounds__(kBlock, 1) void hopperKernel(
     [[maybe_unused]] const Epilogue epilogue) {
 #ifdef SWITCHYARD_HOPPER
   extern __shared__ __align__(1024) unsigned char memory[];
-  Ring ring;
-  ring.memory = hopper::sharedAddress(memory);
-  ring.barriers = ring.memory + kBarriersAt;
-  Queue queue;
-  queue.memory = ring.memory + kQueueAt;
-  queue.barriers = ring.barriers + kStages * 16;
-  auto *tables = reinterpret_cast<int *>(memory + kTablesAt);
-  Groups groups{tables, tables + args.experts + 2};
-  if (threadIdx.x == kWarpgroup) {
-    hopper::prefetchMap(a);
-    hopper::prefetchMap(b);
-    for (int i = 0; i < kStages + kSlots; ++i) {
-      hopper::initBarrier(ring.barriers + i * 16, 1);
-      hopper::initBarrier(ring.barriers + i * 16 + 8, kConsumers * kWarpgroup / 32);
-    }
-    hopper::fenceBarrierInit();
-  }
-  findGroups<P>(args, groups);
-  __syncthreads();
-
+  auto [ring, queue, groups] = setUp<P>(memory, args, a, b);
+  int warpgroup = static_cast<int>(threadIdx.x) / kWarpgroup;
   // One branch with constant counts: else the compiler ignores them.
-  if (threadIdx.x < kWarpgroup) {
-    hopper::lowerRegisters<40>();
+  if (warpgroup == 0) {
+    hopper::lowerRegisters<kIsGated<P> ? 104 : 40>();
     if (threadIdx.x == 0)
       produce<P>(args, a, b, groups, ring, queue);
+    if constexpr (kIsGated<P>)
+      if (threadIdx.x >= 32)
+        storeGated<P>(args, epilogue, groups, ring, queue);
   } else {
-    hopper::raiseRegisters<232>();
-    consume<P>(args, epilogue, groups, static_cast<int>(threadIdx.x) / kWarpgroup - 1, ring, queue);
+    hopper::raiseRegisters<kIsGated<P> ? 200 : 232>();
+    if constexpr (kIsGated<P>)
+      consumeGated<P>(args, groups, warpgroup - 1, ring, queue);
+    else
+      consume<P>(args, epilogue, groups, warpgroup - 1, ring, queue);
   }
 #else
   __trap(); // runsOnHopper does not let it come here
 #endif
 }
-
-template <GroupedProduct P, typename C>
-constexpr auto *kKernel = hopperKernel<P, Store<C>>;
 
 /// Describes a dense tensor [planes, lines, width], of which a copy moves 64 by `boxLines`.
 Fault describePlanes(CUtensorMap &map, const void *data, int64_t planes, int64_t lines,
@@ -83,9 +103,9 @@ Fault describePlanes(CUtensorMap &map, const void *data, int64_t planes, int64_t
 }
 
 /// Enqueues a kernel on as many blocks as the device has multiprocessors.
-template <GroupedProduct P, typename C>
+template <GroupedProduct P, typename Epilogue>
 Fault enqueue(const Launch &launch, const CUtensorMap &a, const CUtensorMap &b,
-              const Arguments &args, void *result) {
+              const Arguments &args, const Epilogue &epilogue) {
   int device = 0, processors = 0;
   if (auto fault = faultOf(cudaGetDevice(&device), "cudaGetDevice"))
     return fault;
@@ -97,16 +117,17 @@ Fault enqueue(const Launch &launch, const CUtensorMap &a, const CUtensorMap &b,
   if (auto fault =
           faultOf(cudaMemsetAsync(args.taken, 0, sizeof *args.taken, stream), "cudaMemsetAsync"))
     return fault;
-  Store<C> store{static_cast<C *>(result), args.columns};
-  kKernel<P, C><<<static_cast<unsigned>(processors), kBlock,
-                  static_cast<size_t>(sharedBytes(args.experts)), stream>>>(a, b, args, store);
+  hopperKernel<P, Epilogue>
+      <<<static_cast<unsigned>(processors), kBlock,
+         static_cast<size_t>(Shared<P>::bytes(args.experts)), stream>>>(a, b, args, epilogue);
   return launchFault("grouped GEMM of sm_90a");
 }
 
-template <GroupedProduct P, typename C>
+template <GroupedProduct P, typename Epilogue>
 Fault raiseShared() {
-  return faultOf(cudaFuncSetAttribute(kKernel<P, C>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                      sharedBytes(kMaxExperts)),
+  return faultOf(cudaFuncSetAttribute(hopperKernel<P, Epilogue>,
+                                      cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      Shared<P>::bytes(Shared<P>::kMaxExperts)),
                  "cudaFuncSetAttribute");
 }
 
@@ -117,8 +138,25 @@ bool hasHopper() {
   bool known =
       cudaGetDevice(&device) == cudaSuccess &&
       cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
-      cudaFuncGetAttributes(&attributes, kKernel<GroupedProduct::Forward, BFloat16>) == cudaSuccess;
+      cudaFuncGetAttributes(&attributes, hopperKernel<GroupedProduct::Forward, Store<BFloat16>>) ==
+          cudaSuccess;
   return known && major == 9 && attributes.ptxVersion >= 90;
+}
+
+/// How many columns of y are covered by the smallest tiles.
+constexpr int kFewestColumns = kTileColumns<GroupedProduct::Gated>;
+
+constexpr int maxExperts(GroupedProduct product) {
+  bool isGated = product == GroupedProduct::Gated || product == GroupedProduct::ByDataGated;
+  return isGated ? Shared<GroupedProduct::Gated>::kMaxExperts
+                 : Shared<GroupedProduct::Forward>::kMaxExperts;
+}
+
+/// What an expert's matrices are read by: boxes of so many lines.
+constexpr int64_t linesOfBox(GroupedProduct product) {
+  return product == GroupedProduct::Forward ? kBoxColumns<GroupedProduct::Forward>
+         : product == GroupedProduct::Gated ? kBoxColumns<GroupedProduct::Gated>
+                                            : 64;
 }
 
 } // namespace
@@ -126,32 +164,39 @@ bool hasHopper() {
 Fault prepareGroupedGemmHopper() {
   if (!hasHopper())
     return std::nullopt;
-  if (auto fault = raiseShared<GroupedProduct::Forward, BFloat16>())
+  if (auto fault = raiseShared<GroupedProduct::Forward, Store<BFloat16>>())
     return fault;
-  if (auto fault = raiseShared<GroupedProduct::ByData, BFloat16>())
+  if (auto fault = raiseShared<GroupedProduct::ByData, Store<BFloat16>>())
     return fault;
-  if (auto fault = raiseShared<GroupedProduct::ByWeight, BFloat16>())
+  if (auto fault = raiseShared<GroupedProduct::Gated, GatedStore>())
     return fault;
-  return raiseShared<GroupedProduct::ByWeight, float>();
+  if (auto fault = raiseShared<GroupedProduct::ByDataGated, GatedGradStore>())
+    return fault;
+  if (auto fault = raiseShared<GroupedProduct::ByWeight, Store<BFloat16>>())
+    return fault;
+  return raiseShared<GroupedProduct::ByWeight, Store<float>>();
 }
 
-bool runsOnHopper(const Launch &launch) {
-  const Tensor &a = launch.operands[0], &b = launch.operands[1], &c = launch.operands[3];
+bool runsOnHopper(const Launch &launch, GroupedProduct product) {
+  const Tensor &a = launch.operands[0], &c = launch.operands.back();
   constexpr int64_t kMost = int64_t{1} << 30;
   int64_t experts = launch.operands[2].dims[0];
-  bool fits = experts <= kMaxExperts && a.dims[0] < kMost;
-  for (const Tensor *tensor : {&a, &b, &c}) {
-    int64_t width = tensor->dims[tensor->rank - 1];
-    fits = fits && width % 8 == 0 && width < kMost && tensor->count() > 0;
+  bool fits = a.dtype == DType::BF16 && experts <= maxExperts(product) && a.dims[0] < kMost;
+  for (const Tensor &tensor : launch.operands) {
+    if (tensor.dtype == DType::I32)
+      continue;
+    int64_t width = tensor.dims[tensor.rank - 1];
+    fits =
+        fits && width % 8 == 0 && width < kMost && tensor.count() > 0 && isAligned({tensor.data});
   }
   // Tiles are counted in 32 bits.
   int64_t most = mostTiles(experts, c.count() / c.dims[c.rank - 1], kTileM);
-  fits = fits && most * (ceilDivide(c.dims[c.rank - 1], kTileN) + 1) < kMost;
-  return fits && a.dtype == DType::BF16 && isAligned({a.data, b.data, c.data}) && hasHopper();
+  fits = fits && most * (ceilDivide(c.dims[c.rank - 1], kFewestColumns) + 1) < kMost;
+  return fits && hasHopper();
 }
 
 Fault runGroupedGemmHopper(const Launch &launch, GroupedProduct product) {
-  const Tensor &a = launch.operands[0], &b = launch.operands[1], &c = launch.operands[3];
+  const Tensor &a = launch.operands[0], &b = launch.operands[1], &c = launch.operands.back();
   bool byRows = product != GroupedProduct::ByWeight;
   int64_t rows = a.dims[0], across = b.dims[b.rank - 1];
   Arguments args{};
@@ -165,22 +210,36 @@ Fault runGroupedGemmHopper(const Launch &launch, GroupedProduct product) {
   CUtensorMap mapA, mapB;
   if (auto fault = describePlanes(mapA, a.data, 1, rows, a.dims[1], 64))
     return fault;
-  auto fault = byRows ? describePlanes(mapB, b.data, b.dims[0], b.dims[1], across,
-                                       product == GroupedProduct::Forward ? kTileN : 64)
-                      : describePlanes(mapB, b.data, 1, rows, across, 64);
+  auto fault = byRows
+                   ? describePlanes(mapB, b.data, b.dims[0], b.dims[1], across, linesOfBox(product))
+                   : describePlanes(mapB, b.data, 1, rows, across, 64);
   if (fault)
     return fault;
+  auto *result = c.as<BFloat16>();
   switch (product) {
   case GroupedProduct::Forward:
-    return enqueue<GroupedProduct::Forward, BFloat16>(launch, mapA, mapB, args, c.data);
+    return enqueue<GroupedProduct::Forward>(launch, mapA, mapB, args,
+                                            Store<BFloat16>{result, args.columns});
   case GroupedProduct::ByData:
-    return enqueue<GroupedProduct::ByData, BFloat16>(launch, mapA, mapB, args, c.data);
+    return enqueue<GroupedProduct::ByData>(launch, mapA, mapB, args,
+                                           Store<BFloat16>{result, args.columns});
+  case GroupedProduct::Gated:
+    return enqueue<GroupedProduct::Gated>(
+        launch, mapA, mapB, args,
+        GatedStore{launch.operands[3].as<BFloat16>(), result, args.columns});
+  case GroupedProduct::ByDataGated:
+    return enqueue<GroupedProduct::ByDataGated>(launch, mapA, mapB, args,
+                                                GatedGradStore{launch.operands[3].as<BFloat16>(),
+                                                               launch.operands[4].as<BFloat16>(),
+                                                               result, args.columns});
   case GroupedProduct::ByWeight:
     break;
   }
-  return c.dtype == DType::F32
-             ? enqueue<GroupedProduct::ByWeight, float>(launch, mapA, mapB, args, c.data)
-             : enqueue<GroupedProduct::ByWeight, BFloat16>(launch, mapA, mapB, args, c.data);
+  if (c.dtype == DType::F32)
+    return enqueue<GroupedProduct::ByWeight>(launch, mapA, mapB, args,
+                                             Store<float>{c.as<float>(), args.columns});
+  return enqueue<GroupedProduct::ByWeight>(launch, mapA, mapB, args,
+                                           Store<BFloat16>{result, args.columns});
 }
 
 } // namespace switchyard::kernels::cuda

@@ -14,10 +14,21 @@ inline constexpr int kBoxBytes = 64 * kLine;
 inline constexpr int kBytesA = kTileM * kTileK * 2, kBytesB = kTileN * kTileK * 2;
 inline constexpr int kStageBytes = kBytesA + kBytesB;
 inline constexpr int kWarpgroup = 128, kConsumers = 2, kBlock = (1 + kConsumers) * kWarpgroup;
-inline constexpr int kStagedBytes = 16 * kLine; // of a warp's results
-inline constexpr int kMaxExperts = 2048;
-inline constexpr int kSlots = 4; // of the queue
+inline constexpr int kWarps = kWarpgroup / 32;   // of a warpgroup
+inline constexpr int kStoringWarps = kWarps - 1; // of gated results, beside the one that fetches
+inline constexpr int kSlots = 4;                 // of the queue
 inline constexpr int kBand = 16;
+
+template <GroupedProduct P>
+inline constexpr bool kByRows = P != GroupedProduct::ByWeight;
+template <GroupedProduct P>
+inline constexpr bool kIsGated = P == GroupedProduct::Gated || P == GroupedProduct::ByDataGated;
+/// Whether an expert's matrix has what is contracted along its rows.
+template <GroupedProduct P>
+inline constexpr bool kWeightAlongK = P == GroupedProduct::Forward || P == GroupedProduct::Gated;
+/// Of the result. A gated tile has the gate's columns and, behind them, the same of the other half.
+template <GroupedProduct P>
+inline constexpr int kTileColumns = P == GroupedProduct::Gated ? kTileN / 2 : kTileN;
 
 /// What the tiles are of: rows of x (or dy) by an expert's matrix, or an expert's matrix by weight.
 struct Arguments {
@@ -25,19 +36,24 @@ struct Arguments {
   int *taken; // tiles that blocks took after their first; 0 before the launch
   int rows, experts;
   int height;  // of an expert's result by weight
-  int columns; // of the result
+  int columns; // of the result, or of half of it where that is [gate | up]
   int depth;   // of the contraction by rows
 };
 
 /// What shared memory holds: stages, staged results, barriers, the queue, two tables of the groups.
-inline constexpr int kStagedAt = kStages * kStageBytes;
-inline constexpr int kBarriersAt = kStagedAt + kConsumers * kWarpgroup / 32 * kStagedBytes;
-inline constexpr int kQueueAt = kBarriersAt + (kStages + kSlots) * 16;
-inline constexpr int kTablesAt = kQueueAt + kSlots * 4;
-constexpr int sharedBytes(int experts) {
-  return kTablesAt + (2 * experts + 4) * 4;
-}
-static_assert(sharedBytes(kMaxExperts) <= 227 * 1024);
+template <GroupedProduct P>
+struct Shared {
+  static constexpr int kStagedBytes = (kIsGated<P> ? 32 : 16) * kLine; // of a warp's results
+  static constexpr int kHandovers = kIsGated<P> ? kConsumers * kWarps : 0;
+  static constexpr int kStagedAt = kStages * kStageBytes;
+  static constexpr int kBarriersAt = kStagedAt + kConsumers * kWarps * kStagedBytes;
+  static constexpr int kQueueAt = kBarriersAt + (kStages + kSlots + kHandovers) * 16;
+  static constexpr int kTablesAt = kQueueAt + kSlots * 4;
+  static constexpr int kMaxExperts = kIsGated<P> ? 320 : 2048;
+
+  static constexpr int bytes(int experts) { return kTablesAt + (2 * experts + 4) * 4; }
+  static_assert(kTablesAt + (2 * kMaxExperts + 4) * 4 <= 227 * 1024);
+};
 
 /// One tile of the result.
 struct Tile {
@@ -52,9 +68,6 @@ struct Groups {
   int *row, *tile;
 };
 
-template <GroupedProduct P>
-inline constexpr bool kByRows = P != GroupedProduct::ByWeight;
-
 /// Fills in the groups and the end of all tiles, by all threads. The group after the last expert
 /// has the rows that no expert has.
 template <GroupedProduct P>
@@ -66,7 +79,7 @@ __device__ void findGroups(const Arguments &args, Groups groups) {
   if (threadIdx.x >= 32)
     return;
   int64_t before = 0;
-  int across = (args.columns + kTileN - 1) / kTileN;
+  int across = (args.columns + kTileColumns<P> - 1) / kTileColumns<P>;
   visitGroups(sizes, args.experts, args.rows,
               [&](int64_t expert, int64_t begin, int64_t end, bool valid) {
                 int64_t height = kByRows<P> ? end - begin : expert < args.experts ? args.height : 0;
@@ -90,7 +103,8 @@ template <GroupedProduct P>
 __device__ Tile tileOf(const Arguments &args, Groups groups, int group, int index) {
   int begin = groups.row[group], end = groups.row[group + 1];
   int height = kByRows<P> ? end - begin : args.height;
-  int tiles = (height + kTileM - 1) / kTileM, across = (args.columns + kTileN - 1) / kTileN;
+  int tiles = (height + kTileM - 1) / kTileM;
+  int across = (args.columns + kTileColumns<P> - 1) / kTileColumns<P>;
   int bands = max(1, (tiles + kBand / 2) / kBand), band = (tiles + bands - 1) / bands;
   index -= groups.tile[group];
   int first = index / (band * across) * band;
@@ -100,7 +114,7 @@ __device__ Tile tileOf(const Arguments &args, Groups groups, int group, int inde
   tile.expert = group;
   tile.row = (kByRows<P> ? begin : 0) + (first + index % high) * kTileM;
   tile.rowEnd = kByRows<P> ? end : args.height;
-  tile.column = index / high * kTileN;
+  tile.column = index / high * kTileColumns<P>;
   tile.k = kByRows<P> ? 0 : begin;
   tile.kEnd = !kByRows<P> ? end : group < args.experts ? args.depth : 0;
   return tile;
@@ -155,21 +169,25 @@ struct Queue {
   }
 };
 
+/// Columns of B that one copy moves.
+template <GroupedProduct P>
+inline constexpr int kBoxColumns = kWeightAlongK<P> ? kTileColumns<P> : 64;
+
 /// Fetches A and B of a tile into a stage, for the contraction from k.
 template <GroupedProduct P>
-__device__ void fetch(const Tile &tile, int k, const Ring &ring, const CUtensorMap &a,
-                      const CUtensorMap &b) {
+__device__ void fetch(const Arguments &args, const Tile &tile, int k, const Ring &ring,
+                      const CUtensorMap &a, const CUtensorMap &b) {
   hopper::arriveExpecting(ring.full(), kStageBytes);
   for (int row = 0; row < kTileM; row += 64) {
     hopper::Box at =
         kByRows<P> ? hopper::Box{k, tile.row + row, 0} : hopper::Box{tile.row + row, k, 0};
     hopper::load(ring.a() + row * kLine, a, at, ring.full());
   }
-  constexpr int kColumns = P == GroupedProduct::Forward ? kTileN : 64; // of a box
-  for (int i = 0; i < kTileN; i += kColumns) {
-    int column = tile.column + i, expert = kByRows<P> ? tile.expert : 0;
-    hopper::Box at = P == GroupedProduct::Forward ? hopper::Box{k, column, expert}
-                                                  : hopper::Box{column, k, expert};
+  for (int i = 0; i < kTileN; i += kBoxColumns<P>) {
+    int next = P == GroupedProduct::Gated && i > 0 ? args.columns : i;
+    int column = tile.column + next, expert = kByRows<P> ? tile.expert : 0;
+    hopper::Box at =
+        kWeightAlongK<P> ? hopper::Box{k, column, expert} : hopper::Box{column, k, expert};
     hopper::load(ring.b() + i * kLine, b, at, ring.full());
   }
 }
@@ -187,7 +205,7 @@ __device__ void produce(const Arguments &args, const CUtensorMap &a, const CUten
     Tile tile = tileOf<P>(args, groups, group, index);
     for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.advance()) {
       hopper::wait(ring.empty(), ring.parity ^ 1);
-      fetch<P>(tile, k, ring, a, b);
+      fetch<P>(args, tile, k, ring, a, b);
     }
   }
   queue.put(tiles);
@@ -210,28 +228,29 @@ __device__ __forceinline__ void clearRows(const Ring &ring, int rows) {
   hopper::syncNamed(1, kThreads);
 }
 
-/// Sums [64, 256] of a tile: the rows of warpgroup `half` of it.
+/// Sums [64, 256] of a tile over [begin, end) of the contraction, added to `sums` if `add`: the
+/// rows of warpgroup `half` of it.
 template <GroupedProduct P>
-__device__ __forceinline__ void multiply(float (&sums)[128], const Tile &tile, int half,
+__device__ __forceinline__ void multiply(float (&sums)[128], int begin, int end, bool add, int half,
                                          Ring &ring) {
-  constexpr bool kAcrossA = !kByRows<P>, kAcrossB = P != GroupedProduct::Forward;
+  constexpr bool kAcrossA = !kByRows<P>, kAcrossB = !kWeightAlongK<P>;
   // A contraction of 16 is 32 bytes along a line, or 16 lines.
   constexpr uint64_t kStepA = (kAcrossA ? 16 * kLine : 32) >> 4;
   constexpr uint64_t kStepB = (kAcrossB ? 16 * kLine : 32) >> 4;
   Ring read = ring;
-  for (int k = tile.k; k < tile.kEnd; k += kTileK) {
+  for (int k = begin; k < end; k += kTileK) {
     hopper::wait(ring.full(), ring.parity);
-    if (!kByRows<P> && tile.kEnd - k < kTileK)
-      clearRows(ring, tile.kEnd - k);
+    if (!kByRows<P> && end - k < kTileK)
+      clearRows(ring, end - k);
     uint64_t a = hopper::describe(ring.a() + half * kBoxBytes, kBoxBytes);
     uint64_t b = hopper::describe(ring.b(), kBoxBytes);
     hopper::fenceProducts();
 #pragma unroll
     for (int i = 0; i < 4; ++i)
       hopper::multiply64x256<kAcrossA, kAcrossB>(sums, a + i * kStepA, b + i * kStepB,
-                                                 k > tile.k || i > 0);
+                                                 add || k > begin || i > 0);
     hopper::commitProducts();
-    if (k > tile.k) {
+    if (k > begin) {
       hopper::waitProducts<1>();
       release(read);
       read.advance();
@@ -239,7 +258,7 @@ __device__ __forceinline__ void multiply(float (&sums)[128], const Tile &tile, i
     ring.advance();
   }
   hopper::waitProducts<0>();
-  if (tile.k < tile.kEnd)
+  if (begin < end)
     release(read);
 }
 
@@ -252,7 +271,7 @@ __device__ __forceinline__ void skip(const Tile &tile, Ring &ring) {
 }
 
 /// The epilogue: rounds sums and stores them by whole lines of 128 bytes, which a warp gathers in
-/// kStagedBytes of shared memory.
+/// shared memory.
 template <typename C>
 struct Store {
   C *result;
@@ -318,7 +337,8 @@ struct Store {
 template <GroupedProduct P, typename Epilogue>
 __device__ __forceinline__ void consume(const Arguments &args, const Epilogue &epilogue,
                                         Groups groups, int half, Ring ring, Queue queue) {
-  uint32_t staged = ring.memory + kStagedAt + (threadIdx.x - kWarpgroup) / 32 * kStagedBytes;
+  uint32_t staged = ring.memory + Shared<P>::kStagedAt +
+                    (threadIdx.x - kWarpgroup) / 32 * Shared<P>::kStagedBytes;
   int tiles = groups.tile[args.experts + 1], group = 0;
   for (int index = queue.take(); index < tiles; index = queue.take()) {
     while (index >= groups.tile[group + 1])
@@ -334,7 +354,7 @@ __device__ __forceinline__ void consume(const Arguments &args, const Epilogue &e
 #pragma unroll
       for (float &sum : sums)
         sum = 0;
-    multiply<P>(sums, tile, half, ring);
+    multiply<P>(sums, tile.k, tile.kEnd, false, half, ring);
     int64_t firstRow = kByRows<P> ? 0 : static_cast<int64_t>(tile.expert) * args.height;
     epilogue(sums, firstRow, row, tile.rowEnd, tile.column, staged);
   }

@@ -29,6 +29,8 @@ Fault runEmbeddingGrad(const Launch &launch);
 // GatedActivation.cu
 Fault runGatedActivation(const Launch &launch);
 Fault runGatedActivationGrad(const Launch &launch);
+/// gated_activation_grad, whose dy becomes the result of gated_activation.
+Fault runGatedActivationGradAgain(const Launch &launch);
 
 // GroupedGemm.cu
 Fault prepareGroupedGemm(const Launch &launch);
@@ -37,6 +39,10 @@ Fault prepareGroupedGemmDgrad(const Launch &launch);
 Fault runGroupedGemmDgrad(const Launch &launch);
 Fault prepareGroupedGemmWgrad(const Launch &launch);
 Fault runGroupedGemmWgrad(const Launch &launch);
+
+// GroupedGemmGated.cu; what their products prepare is theirs
+Fault runGroupedGemmGated(const Launch &launch);
+Fault runGroupedGemmDgradGated(const Launch &launch);
 
 // Linear.cpp
 Fault prepareLinear(const Launch &launch);

@@ -22,6 +22,8 @@ constexpr Kernel kKernels[] = {
     {"gather_rows", nullptr, runGatherRows},
     {"grouped_gemm", prepareGroupedGemm, runGroupedGemm},
     {"grouped_gemm_dgrad", prepareGroupedGemmDgrad, runGroupedGemmDgrad},
+    {"grouped_gemm_dgrad_gated", prepareGroupedGemmDgrad, runGroupedGemmDgradGated},
+    {"grouped_gemm_gated", prepareGroupedGemm, runGroupedGemmGated},
     {"grouped_gemm_wgrad", prepareGroupedGemmWgrad, runGroupedGemmWgrad},
     {"linear", prepareLinear, runLinear},
     {"linear_cross_entropy", prepareLinearCrossEntropy, runLinearCrossEntropy},

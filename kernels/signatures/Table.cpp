@@ -5,6 +5,7 @@
 #include "kernels/signatures/embedding.h"
 #include "kernels/signatures/gated_activation.h"
 #include "kernels/signatures/grouped_gemm.h"
+#include "kernels/signatures/grouped_gemm_gated.h"
 #include "kernels/signatures/linear.h"
 #include "kernels/signatures/linear_cross_entropy.h"
 #include "kernels/signatures/load_balance_loss.h"
@@ -42,6 +43,8 @@ constexpr auto kTable = [] {
       &kGatherRows,
       &kGroupedGemm,
       &kGroupedGemmDgrad,
+      &kGroupedGemmDgradGated,
+      &kGroupedGemmGated,
       &kGroupedGemmWgrad,
       &kLinear,
       &kLinearCrossEntropy,

@@ -108,6 +108,11 @@ func.func @experts(%dy: !hidden, %rows: !rows, %weights: !weights, %row_of_slot:
   // GENERIC: "moe.gated_activation_grad"{{.*}} -> tensor<?x128xbf16, #moe.rows<2 * "T">>
   %dgate_up = moe.gated_activation_grad %drows, %gate_up activation "silu"
       : !rows, tensor<?x128xbf16, #moe.rows<2 * "T">>
+  // CHECK: moe.grouped_gemm_dgrad_gated %[[DROWS]], %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}} activation "silu"
+  // CHECK-SAME: : tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<8x64x32xbf16>, tensor<8xi32>, tensor<?x64xbf16, #moe.rows<2 * "T">>
+  // GENERIC: "moe.grouped_gemm_dgrad_gated"{{.*}} -> (tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<?x32xbf16, #moe.rows<2 * "T">>)
+  %dfused, %again = moe.grouped_gemm_dgrad_gated %drows, %w, %group_sizes, %rows activation "silu"
+      : !rows, tensor<8x64x32xbf16>, tensor<8xi32>, !rows
   // CHECK: moe.permute_grad %[[DROWS]], %{{[^ ,]+}} : tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<?x2xi32, #moe.rows<"T">>
   // GENERIC: "moe.permute_grad"{{.*}} -> tensor<?x64xbf16, #moe.rows<"T">>
   %dh = moe.permute_grad %drows, %row_of_slot : !rows, !slots

@@ -325,3 +325,74 @@ func.func @gated_activation_grad_c5(%dy: tensor<4x4xf32>, %gate_up: tensor<4x8xf
   %d = moe.gated_activation_grad %dy, %gate_up activation "relu" : tensor<4x4xf32>, tensor<4x8xf32>
   return
 }
+
+// -----
+
+func.func @grouped_gemm_dgrad_gated_c1(%dy: tensor<4x6xf32>, %w: tensor<3x7x5xf32>,
+                                       %group_sizes: tensor<3xi32>, %gate_up: tensor<4x10xf32>) {
+  // expected-error@+1 {{expects dimension 1 of w to be N = 6, as dimension 1 of dy is, but it is 7}}
+  %d, %y = moe.grouped_gemm_dgrad_gated %dy, %w, %group_sizes, %gate_up activation "silu"
+      : tensor<4x6xf32>, tensor<3x7x5xf32>, tensor<3xi32>, tensor<4x10xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_gated_c2(%dy: tensor<4x6xf32>, %w: tensor<3x6x5xf32>,
+                                       %group_sizes: tensor<4xi32>, %gate_up: tensor<4x10xf32>) {
+  // expected-error@+1 {{expects dimension 0 of group_sizes to be E = 3, as dimension 0 of w is, but it is 4}}
+  %d, %y = moe.grouped_gemm_dgrad_gated %dy, %w, %group_sizes, %gate_up activation "silu"
+      : tensor<4x6xf32>, tensor<3x6x5xf32>, tensor<4xi32>, tensor<4x10xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_gated_c3(%dy: tensor<4x6xf32>, %w: tensor<3x6x5xf32>,
+                                       %group_sizes: tensor<3xi32>, %gate_up: tensor<4x12xf32>) {
+  // expected-error@+1 {{expects dimension 1 of gate_up to be 10, but it is 12}}
+  %d, %y = moe.grouped_gemm_dgrad_gated %dy, %w, %group_sizes, %gate_up activation "silu"
+      : tensor<4x6xf32>, tensor<3x6x5xf32>, tensor<3xi32>, tensor<4x12xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_gated_c3_rows(%dy: tensor<4x6xf32>, %w: tensor<3x6x5xf32>,
+                                       %group_sizes: tensor<3xi32>, %gate_up: tensor<3x10xf32>) {
+  // expected-error@+1 {{expects dimension 0 of gate_up to be R = 4, as dimension 0 of dy is, but it is 3}}
+  %d, %y = moe.grouped_gemm_dgrad_gated %dy, %w, %group_sizes, %gate_up activation "silu"
+      : tensor<4x6xf32>, tensor<3x6x5xf32>, tensor<3xi32>, tensor<3x10xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_gated_c4(%dy: tensor<4x6xf32>, %w: tensor<3x6x5xf32>,
+                                       %group_sizes: tensor<3xi32>, %gate_up: tensor<4x10xbf16>) {
+  // expected-error@+1 {{failed to verify that all of {dy, w, gate_up} have same element type}}
+  %d, %y = moe.grouped_gemm_dgrad_gated %dy, %w, %group_sizes, %gate_up activation "silu"
+      : tensor<4x6xf32>, tensor<3x6x5xf32>, tensor<3xi32>, tensor<4x10xbf16>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_gated_c5(%dy: tensor<4x6xf32>, %w: tensor<3x6x5xf32>,
+                                       %group_sizes: tensor<3xi32>, %gate_up: tensor<4x10xf32>) {
+  // expected-error@+2 {{inferred type(s) 'tensor<4x10xf32>', 'tensor<4x5xf32>' are incompatible with return type(s) of operation 'tensor<4x10xf32>', 'tensor<4x10xf32>'}}
+  // expected-error@+1 {{failed to infer returned types}}
+  %d, %y = "moe.grouped_gemm_dgrad_gated"(%dy, %w, %group_sizes, %gate_up) {activation = "silu"}
+      : (tensor<4x6xf32>, tensor<3x6x5xf32>, tensor<3xi32>, tensor<4x10xf32>) -> (tensor<4x10xf32>, tensor<4x10xf32>)
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_gated_c6(%dy: tensor<4x6xf32>, %w: tensor<3x6x5xf32>,
+                                       %group_sizes: tensor<3xi32>, %gate_up: tensor<4x10xf32>) {
+  // expected-error@+1 {{attribute 'activation' failed to satisfy constraint: string attribute which is "silu"}}
+  %d, %y = moe.grouped_gemm_dgrad_gated %dy, %w, %group_sizes, %gate_up activation "relu"
+      : tensor<4x6xf32>, tensor<3x6x5xf32>, tensor<3xi32>, tensor<4x10xf32>
+  return
+}

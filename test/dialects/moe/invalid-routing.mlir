@@ -377,3 +377,58 @@ func.func @gated_activation_c3(%gate_up: tensor<4x8xf32>) {
   %y = moe.gated_activation %gate_up activation "relu" : tensor<4x8xf32>
   return
 }
+
+// -----
+
+func.func @grouped_gemm_gated_c1(%x: tensor<4x8xf32>, %w: tensor<3x6x9xf32>, %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{expects dimension 2 of w to be K = 8, as dimension 1 of x is, but it is 9}}
+  %g, %y = moe.grouped_gemm_gated %x, %w, %group_sizes activation "silu"
+      : tensor<4x8xf32>, tensor<3x6x9xf32>, tensor<3xi32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_gated_c2(%x: tensor<4x8xf32>, %w: tensor<3x6x8xf32>, %group_sizes: tensor<4xi32>) {
+  // expected-error@+1 {{expects dimension 0 of group_sizes to be E = 3, as dimension 0 of w is, but it is 4}}
+  %g, %y = moe.grouped_gemm_gated %x, %w, %group_sizes activation "silu"
+      : tensor<4x8xf32>, tensor<3x6x8xf32>, tensor<4xi32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_gated_c3(%x: tensor<4x8xf32>, %w: tensor<3x7x8xf32>, %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{expects an even number of rows in w, but got 7}}
+  %g, %y = moe.grouped_gemm_gated %x, %w, %group_sizes activation "silu"
+      : tensor<4x8xf32>, tensor<3x7x8xf32>, tensor<3xi32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_gated_c4(%x: tensor<4x8xf32>, %w: tensor<3x6x8xbf16>, %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{failed to verify that all of {x, w} have same element type}}
+  %g, %y = moe.grouped_gemm_gated %x, %w, %group_sizes activation "silu"
+      : tensor<4x8xf32>, tensor<3x6x8xbf16>, tensor<3xi32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_gated_c5(%x: tensor<4x8xf32>, %w: tensor<3x6x8xf32>, %group_sizes: tensor<3xi32>) {
+  // expected-error@+2 {{inferred type(s) 'tensor<4x6xf32>', 'tensor<4x3xf32>' are incompatible with return type(s) of operation 'tensor<4x6xf32>', 'tensor<4x6xf32>'}}
+  // expected-error@+1 {{failed to infer returned types}}
+  %g, %y = "moe.grouped_gemm_gated"(%x, %w, %group_sizes) {activation = "silu"}
+      : (tensor<4x8xf32>, tensor<3x6x8xf32>, tensor<3xi32>) -> (tensor<4x6xf32>, tensor<4x6xf32>)
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_gated_c6(%x: tensor<4x8xf32>, %w: tensor<3x6x8xf32>, %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{attribute 'activation' failed to satisfy constraint: string attribute which is "silu"}}
+  %g, %y = moe.grouped_gemm_gated %x, %w, %group_sizes activation "relu"
+      : tensor<4x8xf32>, tensor<3x6x8xf32>, tensor<3xi32>
+  return
+}

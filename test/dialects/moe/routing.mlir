@@ -80,6 +80,18 @@ func.func @lowered_experts(%x: !hidden, %weights: !weights, %experts: !slots,
   return %y : !hidden
 }
 
+// CHECK-LABEL: func.func @gated_experts
+func.func @gated_experts(%rows: tensor<?x64xf32, #moe.rows<2 * "T">>, %gate_up: tensor<8x192x64xf32>,
+                         %group_sizes: tensor<8xi32>) -> tensor<?x96xf32, #moe.rows<2 * "T">> {
+  // CHECK: %{{.*}}, %[[ACT:.*]] = moe.grouped_gemm_gated %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}} activation "silu"
+  // CHECK-SAME: : tensor<?x64xf32, #moe.rows<2 * "T">>, tensor<8x192x64xf32>, tensor<8xi32>
+  // GENERIC: "moe.grouped_gemm_gated"{{.*}} -> (tensor<?x192xf32, #moe.rows<2 * "T">>, tensor<?x96xf32, #moe.rows<2 * "T">>)
+  %up, %act = moe.grouped_gemm_gated %rows, %gate_up, %group_sizes activation "silu"
+      : tensor<?x64xf32, #moe.rows<2 * "T">>, tensor<8x192x64xf32>, tensor<8xi32>
+  // CHECK: return %[[ACT]]
+  return %act : tensor<?x96xf32, #moe.rows<2 * "T">>
+}
+
 // Rows of rows: the scale and the offset of the symbol are multiplied by k.
 // CHECK-LABEL: func.func @scaled_rows
 func.func @scaled_rows(%x: tensor<?x4xf32, #moe.rows<3 * "T" + 1>>,

@@ -1,0 +1,206 @@
+// grouped_gemm_gated and grouped_gemm_dgrad_gated: against float64, and bit by bit against the two
+// kernels that each stands for.
+#include "test/kernels/conformance/Conformance.h"
+
+#include <cmath>
+#include <gtest/gtest.h>
+
+namespace switchyard::kernels::conformance {
+namespace {
+
+const std::vector<AttributeValue> kSilu = {{.integer = 0}};
+
+double sigmoid(double x) {
+  return 1 / (1 + std::exp(-x));
+}
+
+/// Calls body(row, column, product) for the rows of all groups, and with 0 for those behind.
+/// `across`: w [E, columns, k], else [E, k, columns].
+template <typename Body>
+void forEachProduct(const Array &x, const Array &w, const Array &sizes, bool across,
+                    const Body &body) {
+  int64_t depth = x.dims[1], columns = w.dims[across ? 1 : 2], row = 0;
+  auto visit = [&](int64_t expert) {
+    for (int64_t n = 0; n < columns; ++n) {
+      double sum = 0;
+      for (int64_t k = 0; expert >= 0 && k < depth; ++k)
+        sum +=
+            x.at(row, k) * (across ? w.at(expert * columns + n, k) : w.at(expert * depth + k, n));
+      body(row, n, sum);
+    }
+    ++row;
+  };
+  for (int64_t expert = 0; expert < sizes.count(); ++expert)
+    for (auto left = static_cast<int64_t>(sizes.values[expert]); left > 0; --left)
+      visit(expert);
+  while (row < x.dims[0])
+    visit(-1);
+}
+
+/// Operands x, w, group_sizes, gate_up, y.
+void gated(std::vector<Array> &o) {
+  Array &gateUp = o[3], &y = o[4];
+  forEachProduct(o[0], o[1], o[2], true, [&](int64_t row, int64_t n, double product) {
+    gateUp.at(row, n) = roundTo(gateUp.dtype, product);
+  });
+  for (int64_t row = 0; row < y.dims[0]; ++row)
+    for (int64_t i = 0; i < y.dims[1]; ++i) {
+      double gate = gateUp.at(row, i);
+      y.at(row, i) = gate * sigmoid(gate) * gateUp.at(row, y.dims[1] + i);
+    }
+}
+
+/// Operands dy, w, group_sizes, gate_up, dgate_up, y.
+void dgradGated(std::vector<Array> &o) {
+  const Array &gateUp = o[3];
+  Array &dgateUp = o[4], &y = o[5];
+  int64_t width = y.dims[1];
+  forEachProduct(o[0], o[1], o[2], false, [&](int64_t row, int64_t i, double dactivated) {
+    double gate = gateUp.at(row, i), up = gateUp.at(row, width + i), s = sigmoid(gate);
+    dgateUp.at(row, i) = dactivated * up * (s + gate * s * (1 - s));
+    dgateUp.at(row, width + i) = dactivated * gate * s;
+    y.at(row, i) = gate * s * up;
+  });
+}
+
+/// bfloat16 rounds up to three times, and a gate that is rounded the other way is 1/256 off.
+Options options(DType dtype) {
+  if (dtype == DType::BF16)
+    return {.tolerance = Tolerance{1.0 / 32, 1.0 / 256}};
+  return {.tolerance = Tolerance{1e-5, 1e-5}};
+}
+
+struct Routing {
+  int64_t rows, width, depth;
+  std::vector<double> sizes;
+};
+
+Call forwardCall(Random &random, DType dtype, const Routing &routing) {
+  const auto &[rows, width, depth, sizes] = routing;
+  auto experts = static_cast<int64_t>(sizes.size());
+  return {"grouped_gemm_gated",
+          {uniform(random, dtype, {rows, depth}),
+           uniform(random, dtype, {experts, 2 * width, depth}),
+           arrayOf(DType::I32, {experts}, sizes), Array(dtype, {rows, 2 * width}),
+           Array(dtype, {rows, width})},
+          kSilu};
+}
+
+Call byDataCall(Random &random, DType dtype, const Routing &routing) {
+  const auto &[rows, width, depth, sizes] = routing;
+  auto experts = static_cast<int64_t>(sizes.size());
+  return {"grouped_gemm_dgrad_gated",
+          {uniform(random, dtype, {rows, depth}), uniform(random, dtype, {experts, depth, width}),
+           arrayOf(DType::I32, {experts}, sizes), uniform(random, dtype, {rows, 2 * width}, -6, 6),
+           Array(dtype, {rows, 2 * width}), Array(dtype, {rows, width})},
+          kSilu};
+}
+
+class GroupedGemmGatedTest : public testing::TestWithParam<std::tuple<DType, Routing>> {
+protected:
+  DType dtype() const { return std::get<0>(GetParam()); }
+  Call forward() { return forwardCall(random_, dtype(), std::get<1>(GetParam())); }
+  Call byData() { return byDataCall(random_, dtype(), std::get<1>(GetParam())); }
+
+private:
+  Random random_{31};
+};
+
+TEST_P(GroupedGemmGatedTest, Forward) {
+  expectConforms(forward(), gated, options(dtype()));
+}
+
+TEST_P(GroupedGemmGatedTest, ByData) {
+  expectConforms(byData(), dgradGated, options(dtype()));
+}
+
+TEST_P(GroupedGemmGatedTest, ForwardIsTheBitsOfTwoKernels) {
+  Call call = forward();
+  std::vector<Array> fused = runOnce(call);
+  const std::vector<Array> &o = call.operands;
+  Array gateUp = runOnce({"grouped_gemm", {o[0], o[1], o[2], o[3]}})[3];
+  EXPECT_EQ(fused[3].values, gateUp.values);
+  EXPECT_EQ(fused[4].values, runOnce({"gated_activation", {gateUp, o[4]}, kSilu})[1].values);
+}
+
+TEST_P(GroupedGemmGatedTest, ByDataIsTheBitsOfThreeKernels) {
+  Call call = byData();
+  std::vector<Array> fused = runOnce(call);
+  const std::vector<Array> &o = call.operands;
+  Array dactivated = runOnce({"grouped_gemm_dgrad", {o[0], o[1], o[2], o[5]}})[3];
+  EXPECT_EQ(fused[4].values,
+            runOnce({"gated_activation_grad", {dactivated, o[3], o[4]}, kSilu})[2].values);
+  EXPECT_EQ(fused[5].values, runOnce({"gated_activation", {o[3], o[5]}, kSilu})[1].values);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Routings, GroupedGemmGatedTest,
+    testing::Combine(
+        testing::Values(DType::F32, DType::BF16),
+        testing::Values(Routing{0, 8, 8, {0, 0, 0}},          // T = 0
+                        Routing{2, 16, 8, {0, 1, 0, 1}},      // T = 1, k = 2
+                        Routing{300, 24, 40, {0, 0, 300, 0}}, // one expert takes all
+                        Routing{101, 17, 33, {5, 0, 33, 63}}, // odd sizes, an empty expert
+                        Routing{150, 12, 20, {64, 40, 8, 7}}, // rows past the last group
+                        Routing{64, 8, 16, {0, 0}},           // only rows past the last group
+                        Routing{200, 40, 1, {70, 130}},       // a contraction of one
+                        // Of the shapes of large tiles: sizes one off a tile's and half a tile's,
+                        // columns past a tile's by one pack, contractions with ragged ends, of one
+                        // step, of two and of many; rows of no group.
+                        Routing{900, 136, 136, {127, 128, 129, 1, 0, 255, 257}},
+                        Routing{260, 264, 72, {0, 63, 64, 65, 0, 33, 31}},
+                        Routing{340, 128, 64, {16, 17, 15, 0, 47, 49, 130}},
+                        Routing{200, 256, 128, {0, 0, 200, 0}},
+                        Routing{400, 40, 328, {90, 0, 1, 2, 200}})));
+
+// What is contracted decides in CUDA's launcher which kernel it is: whole steps of it, a ragged
+// end, an odd number of steps.
+INSTANTIATE_TEST_SUITE_P(
+    LongContractions, GroupedGemmGatedTest,
+    testing::Combine(testing::Values(DType::BF16),
+                     testing::Values(Routing{400, 24, 3072, {127, 129, 0, 128}},
+                                     Routing{75, 264, 3080, {1, 0, 65}},
+                                     Routing{70, 136, 3136, {33, 31, 0}},
+                                     Routing{64, 8, 3072, {0, 0}})));
+
+/// Bfloat16 on one thread: for what has many experts.
+Options manyExperts() {
+  return {.tolerance = options(DType::BF16).tolerance, .threads = {1}};
+}
+
+TEST(GroupedGemmGated, MoreTilesThanBlocks) {
+  Random random(37);
+  Routing routing{0, 456, 16, {}};
+  for (int64_t expert = 0; expert < 100; ++expert) { // most of a few rows, some of none
+    int64_t size = expert % 5 == 4 ? 100 : expert % 5;
+    routing.sizes.push_back(static_cast<double>(size));
+    routing.rows += size;
+  }
+  expectConforms(forwardCall(random, DType::BF16, routing), gated, manyExperts());
+  expectConforms(byDataCall(random, DType::BF16, routing), dgradGated, manyExperts());
+}
+
+TEST(GroupedGemmGated, MoreTilesThanBlocksOfALongContraction) {
+  Random random(43);
+  Routing routing{0, 8, 3080, {}};
+  for (int64_t expert = 0; expert < 320; ++expert) {
+    int64_t size = expert % 60 == 59 ? 150 : expert % 4;
+    routing.sizes.push_back(static_cast<double>(size));
+    routing.rows += size;
+  }
+  expectConforms(byDataCall(random, DType::BF16, routing), dgradGated, manyExperts());
+}
+
+// Below and above what one kernel of CUDA has room for.
+TEST(GroupedGemmGated, ManyExperts) {
+  Random random(41);
+  for (int64_t experts : {320, 321}) {
+    Routing routing{14, 8, 8, std::vector<double>(experts, 0.0)};
+    for (int64_t expert : {int64_t{0}, int64_t{31}, int64_t{32}, experts - 1})
+      routing.sizes[expert] = 3;
+    expectConforms(forwardCall(random, DType::BF16, routing), gated, manyExperts());
+  }
+}
+
+} // namespace
+} // namespace switchyard::kernels::conformance
