@@ -32,6 +32,7 @@ inline constexpr llvm::StringLiteral kStages[] = {
     "optimizer",
     "canonicalize",
     "recompute",
+    "fuse",
     "verify-gradient-reduction",
     "to-plan",
     "reshard-after-forward",
@@ -62,6 +63,11 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
       llvm::cl::desc("What is computed again for the backward direction, not kept: none, or cheap "
                      "(norms, permutations, activations)"),
       llvm::cl::init("none")};
+  Option<bool> fuse{
+      *this, "fuse",
+      llvm::cl::desc("Let kernels do on the way what others would do to their results, such as "
+                     "activations; false leaves each op a kernel of its own"),
+      llvm::cl::init(true)};
   Option<bool> reshardAfterForward{
       *this, "reshard-after-forward",
       llvm::cl::desc("Gather a layer's states again for the backward direction; false keeps them"),

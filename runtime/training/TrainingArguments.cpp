@@ -72,6 +72,7 @@ constexpr ArgumentField kFields[] = {
     {"max_seq_length", &Args::maxSeqLength, "tokens kept of a sequence", 2, kMaxCount},
     {"packing", &Args::packing, "fill sequences with several records"},
     {"recompute", &Args::recompute, "what backward computes again", 0, 0, "none|cheap"},
+    {"fuse", &Args::fuse, "kernels that do on the way what others would do to their results"},
     {"coalesce", &Args::coalesce, "micro-batches of one pass: auto, N or tokens=M"},
     {"step_program", &Args::stepProgram, "programs of a step", 0, 0, "auto|split|fused"},
     {"sync_each_batch", &Args::syncEachBatch, "reduce gradients after every pass"},
@@ -195,11 +196,12 @@ size_t editDistance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
-/// "; did you mean learning_rate?" where a name is near enough to be a slip.
+/// "; did you mean learning_rate?" where a name is near enough to be a slip: less than half of its
+/// letters.
 std::string suggestion(std::string_view name) {
   constexpr size_t kLongestName = 64, kFarthest = 3;
   const char *best = nullptr;
-  size_t distance = kFarthest + 1;
+  size_t distance = std::min(kFarthest + 1, (name.size() + 1) / 2);
   if (name.size() <= kLongestName)
     for (const ArgumentField &field : kFields)
       if (size_t d = editDistance(name, field.name); d < distance) {

@@ -54,6 +54,7 @@ struct TrainingArguments {
   std::optional<int64_t> maxSeqLength;
   std::optional<bool> packing;
   std::optional<std::string> recompute;
+  std::optional<bool> fuse;
   std::optional<std::string> coalesce;
   std::optional<std::string> stepProgram;
   std::optional<bool> syncEachBatch;

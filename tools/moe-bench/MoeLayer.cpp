@@ -29,8 +29,9 @@ Result<LayerShape> parseLayerShape(const std::string &text) {
 }
 
 Result<std::unique_ptr<MoeLayer>> MoeLayer::create(Device &device, const kernels::Target &target,
-                                                   const LayerShape &shape, DType dtype) {
-  std::unique_ptr<MoeLayer> layer(new MoeLayer(device, target));
+                                                   const LayerShape &shape, DType dtype,
+                                                   bool fuse) {
+  std::unique_ptr<MoeLayer> layer(new MoeLayer(device, target, fuse));
   SY_RETURN_IF_ERROR(layer->allocate(shape, dtype));
   SY_RETURN_IF_ERROR(layer->prepareForward(shape));
   SY_RETURN_IF_ERROR(layer->prepareBackward(shape));
@@ -65,7 +66,7 @@ Status MoeLayer::allocate(const LayerShape &shape, DType dtype) {
                                       {"row_of_slot", DType::I32, {tokens, k}, true},
                                       {"rows", dtype, {rows, width}, true},
                                       {"hidden", dtype, {rows, 2 * ffn}, true},
-                                      {"activated", dtype, {rows, ffn}, true},
+                                      {"activated", dtype, {rows, ffn}, !fuse_},
                                       {"results", dtype, {rows, width}, true},
                                       {"y", dtype, {tokens, width}, true},
                                       {"dy", dtype, {tokens, width}},
@@ -102,8 +103,13 @@ Status MoeLayer::prepareForward(const LayerShape &shape) {
   SY_RETURN_IF_ERROR(
       add("sort_by_expert", {"experts", "group_sizes", "row_of_slot"}, {shape.experts}));
   SY_RETURN_IF_ERROR(add("permute", {"x", "row_of_slot", "rows"}));
-  SY_RETURN_IF_ERROR(add("grouped_gemm", {"rows", "gate_up", "group_sizes", "hidden"}));
-  SY_RETURN_IF_ERROR(add("gated_activation", {"hidden", "activated"}, {0}));
+  if (fuse_) {
+    SY_RETURN_IF_ERROR(
+        add("grouped_gemm_gated", {"rows", "gate_up", "group_sizes", "hidden", "activated"}, {0}));
+  } else {
+    SY_RETURN_IF_ERROR(add("grouped_gemm", {"rows", "gate_up", "group_sizes", "hidden"}));
+    SY_RETURN_IF_ERROR(add("gated_activation", {"hidden", "activated"}, {0}));
+  }
   SY_RETURN_IF_ERROR(add("grouped_gemm", {"activated", "down", "group_sizes", "results"}));
   return add("unpermute", {"results", "weights", "row_of_slot", "y"});
 }
@@ -115,9 +121,16 @@ Status MoeLayer::prepareBackward(const LayerShape &shape) {
   };
   SY_RETURN_IF_ERROR(
       add("unpermute_grad", {"dy", "results", "weights", "row_of_slot", "dresults", "dweights"}));
-  SY_RETURN_IF_ERROR(add("grouped_gemm_dgrad", {"dresults", "down", "group_sizes", "dactivated"}));
+  if (fuse_) { // which makes the activated rows again
+    SY_RETURN_IF_ERROR(add("grouped_gemm_dgrad_gated",
+                           {"dresults", "down", "group_sizes", "hidden", "dhidden", "activated"},
+                           {0}));
+  } else {
+    SY_RETURN_IF_ERROR(
+        add("grouped_gemm_dgrad", {"dresults", "down", "group_sizes", "dactivated"}));
+    SY_RETURN_IF_ERROR(add("gated_activation_grad", {"dactivated", "hidden", "dhidden"}, {0}));
+  }
   SY_RETURN_IF_ERROR(add("grouped_gemm_wgrad", {"dresults", "activated", "group_sizes", "ddown"}));
-  SY_RETURN_IF_ERROR(add("gated_activation_grad", {"dactivated", "hidden", "dhidden"}, {0}));
   SY_RETURN_IF_ERROR(add("grouped_gemm_dgrad", {"dhidden", "gate_up", "group_sizes", "drows"}));
   SY_RETURN_IF_ERROR(add("grouped_gemm_wgrad", {"dhidden", "rows", "group_sizes", "dgate_up"}));
   SY_RETURN_IF_ERROR(add("permute_grad", {"drows", "row_of_slot", "dx_experts"}));

@@ -26,9 +26,11 @@ Result<LayerShape> parseLayerShape(const std::string &text);
 class MoeLayer {
 public:
   /// Allocates tensors of dtype `dtype` (F32 or BF16) and fills x, dy and the weights with random
-  /// numbers. The device outlives the layer. DoesNotFit: the device has not the memory.
+  /// numbers. `fuse`: through the kernels that the pass `fuse` chooses; the same bits. The device
+  /// outlives the layer. DoesNotFit: the device has not the memory.
   static Result<std::unique_ptr<MoeLayer>> create(Device &device, const kernels::Target &target,
-                                                  const LayerShape &shape, kernels::DType dtype);
+                                                  const LayerShape &shape, kernels::DType dtype,
+                                                  bool fuse = true);
 
   /// Both put their launches on the device and return; backward() is behind a forward().
   Status forward();
@@ -42,8 +44,8 @@ public:
   uint64_t keptBytes() const { return keptBytes_; }
 
 private:
-  MoeLayer(Device &device, const kernels::Target &target)
-      : device_(device), tensors_(device, target) {}
+  MoeLayer(Device &device, const kernels::Target &target, bool fuse)
+      : device_(device), tensors_(device, target), fuse_(fuse) {}
 
   using Launches = std::vector<std::unique_ptr<PreparedLaunch>>;
 
@@ -56,6 +58,7 @@ private:
 
   Device &device_;
   DeviceTensors tensors_;
+  bool fuse_;
   Launches forward_, backward_;
   uint64_t keptBytes_ = 0;
 };

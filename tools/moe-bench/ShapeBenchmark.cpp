@@ -40,6 +40,7 @@ public:
 
   Device &device() { return *device_; }
   const kernels::Target &target() const { return target_; }
+  bool fuses() const { return arguments_.fuse; }
   kernels::DType dtype() const {
     return arguments_.precision == "f32" ? kernels::DType::F32 : kernels::DType::BF16;
   }
@@ -81,8 +82,9 @@ private:
 };
 
 Status timeLayer(ShapeTimer &timer, const std::string &text, const LayerShape &shape) {
-  SY_ASSIGN_OR_RETURN(std::unique_ptr<MoeLayer> layer,
-                      MoeLayer::create(timer.device(), timer.target(), shape, timer.dtype()));
+  SY_ASSIGN_OR_RETURN(
+      std::unique_ptr<MoeLayer> layer,
+      MoeLayer::create(timer.device(), timer.target(), shape, timer.dtype(), timer.fuses()));
   SY_ASSIGN_OR_RETURN(std::vector<double> forward, timer.time([&] { return layer->forward(); }));
   SY_ASSIGN_OR_RETURN(std::vector<double> both, timer.time([&]() -> Status {
     SY_RETURN_IF_ERROR(layer->forward());
@@ -113,21 +115,31 @@ std::vector<int32_t> randomGroupSizes(const LayerShape &shape) {
   return sizes;
 }
 
-/// Times the products of [T k, k] rows with the experts' [n, k] matrices.
+/// Times the products of [T k, k] rows with the experts' [n, k] matrices: gate_up, D to 2 F, or
+/// down, F to D.
 Status timeGroupedGemm(ShapeTimer &timer, const std::string &name, const LayerShape &shape,
-                       int64_t n, int64_t k) {
+                       bool isGateUp) {
   const int64_t rows = shape.tokens * shape.topK;
+  const int64_t n = isGateUp ? 2 * shape.expertSize : shape.width;
+  const int64_t k = isGateUp ? shape.width : shape.expertSize;
   DeviceTensors tensors(timer.device(), timer.target());
   struct Matrix {
     const char *name;
     std::vector<int64_t> dims;
   };
-  const Matrix matrices[] = {{"x", {rows, k}},  {"w", {shape.experts, n, k}},
-                             {"dy", {rows, n}}, {"y", {rows, n}},
-                             {"dx", {rows, k}}, {"dw", {shape.experts, n, k}}};
+  const int64_t ffn = shape.expertSize;
+  const Matrix matrices[] = {{"x", {rows, k}},
+                             {"w", {shape.experts, n, k}},
+                             {"dy", {rows, n}},
+                             {"y", {rows, n}},
+                             {"dx", {rows, k}},
+                             {"dw", {shape.experts, n, k}},
+                             {"hidden", {rows, 2 * ffn}},
+                             {"dhidden", {rows, 2 * ffn}},
+                             {"activated", {rows, ffn}}};
   for (const Matrix &matrix : matrices)
     SY_RETURN_IF_ERROR(tensors.allocate(matrix.name, timer.dtype(), matrix.dims));
-  for (const char *input : {"x", "w", "dy"})
+  for (const char *input : {"x", "w", "dy", "hidden"})
     SY_RETURN_IF_ERROR(tensors.fill(input, 1));
   SY_RETURN_IF_ERROR(tensors.allocate("group_sizes", kernels::DType::I32, {shape.experts}));
   SY_RETURN_IF_ERROR(tensors.write("group_sizes", randomGroupSizes(shape)));
@@ -135,14 +147,23 @@ Status timeGroupedGemm(ShapeTimer &timer, const std::string &name, const LayerSh
   struct Case {
     const char *name, *kernel;
     std::vector<std::string> operands;
+    std::vector<int64_t> attributes = {};
   };
-  const Case cases[] = {{"forward", "grouped_gemm", {"x", "w", "group_sizes", "y"}},
-                        {"dgrad", "grouped_gemm_dgrad", {"dy", "w", "group_sizes", "dx"}},
-                        {"wgrad", "grouped_gemm_wgrad", {"dy", "x", "group_sizes", "dw"}}};
+  std::vector<Case> cases = {{"forward", "grouped_gemm", {"x", "w", "group_sizes", "y"}},
+                             {"dgrad", "grouped_gemm_dgrad", {"dy", "w", "group_sizes", "dx"}},
+                             {"wgrad", "grouped_gemm_wgrad", {"dy", "x", "group_sizes", "dw"}}};
+  if (isGateUp)
+    cases.push_back(
+        {"gated", "grouped_gemm_gated", {"x", "w", "group_sizes", "hidden", "activated"}, {0}});
+  else
+    cases.push_back({"dgrad_gated",
+                     "grouped_gemm_dgrad_gated",
+                     {"dy", "w", "group_sizes", "hidden", "dhidden", "activated"},
+                     {0}});
   const double flops = 2.0 * static_cast<double>(rows) * static_cast<double>(n * k);
   for (const Case &one : cases) {
     SY_ASSIGN_OR_RETURN(std::unique_ptr<PreparedLaunch> launch,
-                        tensors.prepare(one.kernel, one.operands));
+                        tensors.prepare(one.kernel, one.operands, one.attributes));
     SY_ASSIGN_OR_RETURN(std::vector<double> times,
                         timer.time([&] { return timer.device().run(*launch); }));
     SY_RETURN_IF_ERROR(timer.print(name + " " + one.name, times, {0, 0, flops}));
@@ -176,9 +197,8 @@ Status runGroupedGemmBenchmark(const ShapeArguments &arguments) {
   return runShapes(
       arguments, [](ShapeTimer &timer, const std::string &text, const LayerShape &shape) -> Status {
         const std::string name = "grouped_gemm " + text;
-        SY_RETURN_IF_ERROR(
-            timeGroupedGemm(timer, name + " gate_up", shape, 2 * shape.expertSize, shape.width));
-        return timeGroupedGemm(timer, name + " down", shape, shape.width, shape.expertSize);
+        SY_RETURN_IF_ERROR(timeGroupedGemm(timer, name + " gate_up", shape, true));
+        return timeGroupedGemm(timer, name + " down", shape, false);
       });
 }
 

@@ -16,6 +16,7 @@ struct ShapeArguments {
   std::string precision = "bf16";  // f32, bf16
   int64_t runs = 30;               // that are timed
   int64_t warmup = 10;             // before these
+  bool fuse = true;                // a layer's kernels, as moe-compile does
   int64_t threads = 0;             // of the CPU; 0: as many as it has cores
   std::string json;                // the file that the figures are appended to; empty: none
 };
@@ -30,8 +31,8 @@ struct ShapeArguments {
 Status runLayerBenchmark(const ShapeArguments &arguments);
 
 /// For each shape prints a line of the grouped GEMM of gate_up (D to 2 F) and of down (F to D) for
-/// "forward", "dgrad" and "wgrad", whose result has the operands' dtype. Each token chooses K
-/// experts at random.
+/// "forward", "dgrad" and "wgrad", whose result has the operands' dtype, and with what `fuse` adds
+/// to them: "gated" of gate_up, "dgrad_gated" of down. Each token chooses K experts at random.
 Status runGroupedGemmBenchmark(const ShapeArguments &arguments);
 
 } // namespace switchyard::bench

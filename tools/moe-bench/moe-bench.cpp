@@ -132,6 +132,9 @@ int main(int argc, char **argv) {
       app.add_subcommand("layer", "One MoE layer by itself, forward and with all gradients");
   ShapeArguments layerArguments;
   addShapeFlags(*layerCommand, layerArguments);
+  layerCommand->add_flag("--fuse", layerArguments.fuse,
+                         "Through the kernels that moe-compile --fuse chooses; --fuse=false: "
+                         "without. Default: true");
   CLI::App *gemmCommand = app.add_subcommand(
       "grouped-gemm", "The experts' products by themselves, and their gradients");
   ShapeArguments gemmArguments;

@@ -157,6 +157,7 @@ Status compileModel(const CompileArguments &arguments) {
   options.mesh = arguments.mesh;
   options.tokenExchangeSlotFactor = arguments.slotFactor;
   options.recompute = arguments.recompute;
+  options.fuse = arguments.fuse;
   options.reshardAfterForward = arguments.reshardAfterForward;
   SY_RETURN_IF_ERROR(checkArguments(arguments, options));
 

@@ -19,6 +19,7 @@ struct CompileArguments {
       1; // where there is no mesh: ep is what divides them and the experts, fsdp the rest
   double slotFactor = 2.0;
   std::string recompute = "none"; // or cheap
+  bool fuse = true;
   bool reshardAfterForward = true;
   int64_t threads = 1;
   int64_t memory = 0; // bytes of a rank; 0: not given

@@ -79,6 +79,10 @@ int main(int argc, char **argv) {
                  "(norms, permutations, activations), for less memory and a little more time")
       ->capture_default_str()
       ->type_name("none|cheap");
+  app.add_flag("--fuse", arguments.fuse,
+               "Let kernels do on the way what others would do to their results, such as the "
+               "experts' activation: less time and memory, the same bits. --fuse=false: leave each "
+               "op a kernel of its own. Default: true");
   app.add_option(
          "--emit", arguments.emit,
          "What to write: moe (the imported module), dist (the programs on many ranks), plan "

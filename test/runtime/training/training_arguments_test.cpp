@@ -78,6 +78,7 @@ TEST(TrainingArguments, MessagesNameFlagValueAndExpectation) {
   EXPECT_EQ(setError("data", ""), "--data is \"\", expected a text that is not empty");
   EXPECT_EQ(setError("learning-rat", "1"),
             "no argument is called \"learning-rat\"; did you mean learning_rate?");
+  EXPECT_EQ(setError("fuze", "1"), "no argument is called \"fuze\"; did you mean fuse?");
   EXPECT_EQ(setError("fp16", "1"), "no argument is called \"fp16\"");
 }
 
@@ -96,7 +97,7 @@ TEST(TrainingArguments, FieldsHaveDistinctNamesAndFlags) {
     EXPECT_TRUE(flags.insert(field.flagName()).second) << field.name;
     EXPECT_EQ(field.flagName().find('_'), std::string::npos);
     EXPECT_GT(std::string(field.help).size(), 0u);
-    EXPECT_EQ(field.isFlag(), std::set<std::string>({"packing", "sync_each_batch",
+    EXPECT_EQ(field.isFlag(), std::set<std::string>({"packing", "fuse", "sync_each_batch",
                                                      "reshard_after_forward", "debug_nonfinite"})
                                   .contains(field.name));
   }

@@ -74,18 +74,23 @@ double objective(const Values &v) {
 class MoeLayerTest : public testing::Test {
 protected:
   void SetUp() override {
-    const kernels::Target target{.threads = 1};
-    auto device = createDevice(target);
+    auto device = createDevice(kTarget);
     ASSERT_TRUE(device.ok());
     device_ = std::move(*device);
-    auto layer = MoeLayer::create(*device_, target, kShape, kernels::DType::F32);
-    ASSERT_TRUE(layer.ok()) << layer.status().message();
-    layer_ = std::move(*layer);
-    ASSERT_TRUE(layer_->forward().ok());
-    ASSERT_TRUE(layer_->backward().ok());
+    layer_ = run(/*fuse=*/true);
+    ASSERT_NE(layer_, nullptr);
     values_ = read(*device_, *layer_);
   }
 
+  /// A layer after both directions.
+  std::unique_ptr<MoeLayer> run(bool fuse) {
+    auto layer = MoeLayer::create(*device_, kTarget, kShape, kernels::DType::F32, fuse);
+    if (!layer.ok() || !(*layer)->forward().ok() || !(*layer)->backward().ok())
+      return nullptr;
+    return std::move(*layer);
+  }
+
+  static constexpr kernels::Target kTarget{.threads = 1};
   std::unique_ptr<Device> device_;
   std::unique_ptr<MoeLayer> layer_;
   Values values_;
@@ -122,11 +127,21 @@ TEST_F(MoeLayerTest, GradientsAreThoseOfTheLayer) {
   }
 }
 
+TEST_F(MoeLayerTest, IsTheSameBitsUnfused) {
+  std::unique_ptr<MoeLayer> single = run(/*fuse=*/false);
+  ASSERT_NE(single, nullptr);
+  EXPECT_EQ(read(*device_, *single), values_);
+}
+
 TEST_F(MoeLayerTest, KeepsWhatBackwardReads) {
   const auto [tokens, width, ffn, experts, topK] = kShape;
   const int64_t rows = tokens * topK;
-  EXPECT_EQ(layer_->keptBytes(), 4 * (tokens * experts + 3 * rows + experts + 2 * rows * width +
-                                      3 * rows * ffn + tokens * width));
+  const int64_t kept = 4 * (tokens * experts + 3 * rows + experts + 2 * rows * width +
+                            2 * rows * ffn + tokens * width);
+  EXPECT_EQ(layer_->keptBytes(), kept);
+  std::unique_ptr<MoeLayer> single = run(/*fuse=*/false);
+  ASSERT_NE(single, nullptr);
+  EXPECT_EQ(single->keptBytes(), kept + 4 * rows * ffn) << "the activated rows";
 }
 
 TEST(LayerShape, IsFiveIntegers) {
