@@ -5,6 +5,7 @@
 #include "runtime/core/Checksum.h"
 #include "runtime/plan/Layout.h"
 #include "runtime/plan/PlanFile.h"
+#include "runtime/plan/SavedStates.h"
 #include "runtime/safetensors/Writer.h"
 
 #include <algorithm>
@@ -14,15 +15,15 @@ namespace switchyard {
 
 namespace {
 
-constexpr int64_t kPieceBytes = 4 * kChecksumBytes;
+constexpr uint64_t kPieceBytes = 4 * kChecksumBytes;
+constexpr uint64_t kLeastPieces = 2; // one is copied while another is written
 constexpr uint64_t kMaxHeaderBytes = kMaxSafetensorsHeaderBytes + 8;
 constexpr uint64_t kMaxModelFileBytes = uint64_t{1} << 30;
 constexpr char kLatest[] = "latest";
+constexpr char kPlanFile[] = "step.plan";
 
-/// What `name` in `folder` is now.
-Result<SavedFile> describeFile(const std::string &folder, const std::string &name) {
-  SY_ASSIGN_OR_RETURN(std::string text, readFile(joinPath(folder, name), kMaxModelFileBytes));
-  return SavedFile{name, text.size(), checksum(text)};
+SavedFile describeFile(const std::string &name, std::string_view content) {
+  return {name, content.size(), checksum(content)};
 }
 
 Status makeFolder(const std::string &path) {
@@ -50,75 +51,22 @@ const Status &Task::wait() {
   return status_;
 }
 
-Staging::Bytes Staging::take(int64_t size) {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return used_ == 0 || used_ + size <= limit_ || isAbandoned_; });
-  used_ += size;
-  Bytes bytes;
-  if (!free_.empty()) {
-    bytes = std::move(free_.back());
-    free_.pop_back();
-  }
-  lock.unlock();
-  bytes.resize(size);
-  return bytes;
-}
-
-void Staging::push(Bytes bytes) {
-  std::lock_guard lock(mutex_);
-  if (isAbandoned_) {
-    used_ -= static_cast<int64_t>(bytes.size());
-    free_.push_back(std::move(bytes));
-    return;
-  }
-  pieces_.push_back(std::move(bytes));
-  changed_.notify_all();
-}
-
-std::optional<Staging::Bytes> Staging::pop() {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return !pieces_.empty() || isClosed_; });
-  if (pieces_.empty())
-    return std::nullopt;
-  Bytes bytes = std::move(pieces_.front());
-  pieces_.pop_front();
-  return bytes;
-}
-
-void Staging::giveBack(Bytes bytes) {
-  std::lock_guard lock(mutex_);
-  used_ -= static_cast<int64_t>(bytes.size());
-  free_.push_back(std::move(bytes));
-  changed_.notify_all();
-}
-
-void Staging::close() {
-  std::lock_guard lock(mutex_);
-  isClosed_ = true;
-  changed_.notify_all();
-}
-
-void Staging::abandon() {
-  std::lock_guard lock(mutex_);
-  isAbandoned_ = true;
-  changed_.notify_all();
-}
-
-void Staging::reset() {
-  std::lock_guard lock(mutex_);
-  for (Bytes &bytes : pieces_)
-    free_.push_back(std::move(bytes));
-  pieces_.clear();
-  used_ = 0;
-  isClosed_ = isAbandoned_ = false;
-}
-
 } // namespace checkpoint
 
-CheckpointSaver::CheckpointSaver(Executor &executor, Agreement &agreement,
-                                 CheckpointSaverOptions options)
-    : executor_(executor), agreement_(agreement), options_(std::move(options)),
-      staging_(options_.stagingBytes) {}
+Result<std::unique_ptr<CheckpointSaver>>
+CheckpointSaver::create(Executor &executor, Agreement &agreement, CheckpointSaverOptions options) {
+  std::unique_ptr<CheckpointSaver> saver(
+      new CheckpointSaver(executor, agreement, std::move(options)));
+  SY_ASSIGN_OR_RETURN(saver->blank_, manifestOf(executor.plan()));
+  if (agreement.isLeader()) {
+    const std::vector<uint8_t> bytes = serialize(executor.plan());
+    saver->plan_.assign(bytes.begin(), bytes.end());
+  }
+  SY_RETURN_IF_ERROR(saver->staging_.allocate(
+      std::min(switchyard::stagingBytes(executor.plan()),
+               std::max(saver->options_.stagingLimit, kLeastPieces * kPieceBytes))));
+  return saver;
+}
 
 CheckpointSaver::~CheckpointSaver() {
   (void)task_.wait();
@@ -127,7 +75,7 @@ CheckpointSaver::~CheckpointSaver() {
 Status CheckpointSaver::start(const CheckpointInfo &info) {
   SY_RETURN_IF_ERROR(finish());
   auto begin = [&]() -> Status {
-    SY_ASSIGN_OR_RETURN(manifest_, manifestOf(executor_.plan()));
+    manifest_ = blank_;
     manifest_.info = info;
     target_ = checkpointFolder(options_.outputDir, info.step);
     if (agreement_.isLeader()) {
@@ -161,12 +109,12 @@ Status CheckpointSaver::stage() {
     const State &state = plan.states[index];
     const int64_t first =
         localRange(state.shape, state.sharding, plan.mesh, executor_.rank()).begin;
-    const int64_t begin = (piece.elements.begin - first) * width;
-    const int64_t bytes = piece.elements.count() * width;
-    for (int64_t at = 0; at < bytes; at += kPieceBytes) {
-      checkpoint::Staging::Bytes copy = staging_.take(std::min(kPieceBytes, bytes - at));
-      SY_RETURN_IF_ERROR(executor_.readState(index, static_cast<uint64_t>(begin + at), copy));
-      staging_.push(std::move(copy));
+    const auto begin = static_cast<uint64_t>((piece.elements.begin - first) * width);
+    const auto bytes = static_cast<uint64_t>(piece.elements.count() * width);
+    for (uint64_t at = 0; at < bytes; at += kPieceBytes) {
+      SY_RETURN_IF_ERROR(
+          executor_.readState(index, begin + at, staging_.take(std::min(kPieceBytes, bytes - at))));
+      staging_.push();
     }
   }
   return {};
@@ -187,7 +135,7 @@ Status CheckpointSaver::writeStates(const std::string &folder) {
   for (SavedPiece &piece : file.pieces) {
     const int64_t width = kernels::byteSize(manifest_.states[piece.state].dtype);
     for (int64_t left = piece.elements.count() * width; left > 0;) {
-      std::optional<checkpoint::Staging::Bytes> bytes = staging_.pop();
+      std::optional<std::span<const std::byte>> bytes = staging_.pop();
       if (!bytes)
         return Status::failed(path + ": the states could not be copied");
       left -= static_cast<int64_t>(bytes->size());
@@ -196,7 +144,7 @@ Status CheckpointSaver::writeStates(const std::string &folder) {
         piece.checksums.push_back(
             checksum(rest.first(std::min<size_t>(kChecksumBytes, rest.size()))));
       SY_RETURN_IF_ERROR(writer.append(*bytes));
-      staging_.giveBack(std::move(*bytes));
+      staging_.giveBack();
     }
   }
   SY_RETURN_IF_ERROR(writer.finish());
@@ -212,19 +160,18 @@ Status CheckpointSaver::writeStates(const std::string &folder) {
 Status CheckpointSaver::writeModel(const std::string &folder) {
   const std::string model = joinPath(folder, "model");
   SY_RETURN_IF_ERROR(makeFolder(model));
-  SY_RETURN_IF_ERROR(
-      copyFile(joinPath(options_.modelFolder, "config.json"), joinPath(model, "config.json")));
+  SY_RETURN_IF_ERROR(copyFile(joinPath(options_.modelFolder, "config.json"),
+                              joinPath(model, "config.json"), FilePlace::InAtomicFolder));
   SY_RETURN_IF_ERROR(copyModelFiles(options_.modelFolder, options_.tokenizerFile, model));
-  SY_RETURN_IF_ERROR(writePlan(executor_.plan(), joinPath(folder, "step.plan")));
-  std::vector<std::string> names = {"step.plan"};
+  SY_RETURN_IF_ERROR(
+      writeFileAtomically(joinPath(folder, kPlanFile), plan_, FilePlace::InAtomicFolder));
   std::error_code error;
-  for (const auto &entry : std::filesystem::directory_iterator(model, error))
-    names.push_back("model/" + entry.path().filename().string());
-  std::ranges::sort(names);
-  for (const std::string &name : names) {
-    SY_ASSIGN_OR_RETURN(SavedFile file, describeFile(folder, name));
-    manifest_.files.push_back(std::move(file));
+  for (const auto &entry : std::filesystem::directory_iterator(model, error)) {
+    SY_ASSIGN_OR_RETURN(std::string content, readFile(entry.path(), kMaxModelFileBytes));
+    manifest_.files.push_back(describeFile("model/" + entry.path().filename().string(), content));
   }
+  manifest_.files.push_back(describeFile(kPlanFile, plan_));
+  std::ranges::sort(manifest_.files, {}, &SavedFile::name);
   return {};
 }
 
@@ -272,8 +219,8 @@ Status CheckpointSaver::gatherChecksums() {
 
 /// Rank 0: what makes the folder whole, its name, and what then is one too many.
 Status CheckpointSaver::nameFolder() {
-  SY_RETURN_IF_ERROR(
-      writeFileAtomically(joinPath(folder_->path(), kManifestFile), formatManifest(manifest_)));
+  SY_RETURN_IF_ERROR(writeFileAtomically(joinPath(folder_->path(), kManifestFile),
+                                         formatManifest(manifest_), FilePlace::InAtomicFolder));
   SY_RETURN_IF_ERROR(folder_->commit());
   SY_RETURN_IF_ERROR(linkAtomically(checkpointFolder("", manifest_.info.step),
                                     joinPath(options_.outputDir, kLatest)));

@@ -3,7 +3,8 @@
 // Each rank copies its part of the states into staging memory and a thread of its own writes it;
 // when all ranks have written theirs, rank 0 adds what makes the folder whole and gives it its
 // name. Training waits for the copy, and, where the staging memory is smaller than the part, for
-// the disk to take the rest.
+// the disk to take the rest. That memory is the plan's stagingBytes() (SavedStates.h), allocated
+// when the saver is made.
 //
 //   start(); training; while isUnderway(): all ranks' isReady()? advance(); training; ... finish();
 //
@@ -11,15 +12,14 @@
 #pragma once
 
 #include "runtime/checkpoint/Manifest.h"
+#include "runtime/checkpoint/Staging.h"
 #include "runtime/comm/Agreement.h"
 #include "runtime/core/File.h"
 #include "runtime/executor/Executor.h"
 
 #include <atomic>
-#include <condition_variable>
-#include <deque>
 #include <functional>
-#include <mutex>
+#include <memory>
 #include <optional>
 #include <thread>
 
@@ -29,8 +29,9 @@ struct CheckpointSaverOptions {
   std::string outputDir;
   std::string modelFolder;   // config.json and the tokenizer's files are copied from here
   std::string tokenizerFile; // stands for its tokenizer.model; may be empty
-  /// Host memory for a rank's part on its way to the disk, at most.
-  int64_t stagingBytes = int64_t{1} << 30;
+  /// Host memory for a rank's part on its way to the disk, at most; a few MiB are taken in any
+  /// case.
+  uint64_t stagingLimit = uint64_t{1} << 30;
   /// How many checkpoints are kept in outputDir, the newest; 0: all.
   int64_t totalLimit = 0;
 };
@@ -52,43 +53,14 @@ private:
   Status status_;
 };
 
-/// Memory on its way from one thread to another, in pieces, in order; limited. Pieces are used
-/// again.
-class Staging {
-public:
-  using Bytes = std::vector<std::byte>;
-
-  explicit Staging(int64_t limit) : limit_(limit) {}
-
-  /// Room for `size` bytes, when there is some: at least one piece always is.
-  Bytes take(int64_t size);
-  void push(Bytes bytes);
-  /// The next piece; nothing at the end.
-  std::optional<Bytes> pop();
-  void giveBack(Bytes bytes);
-  /// After the last push.
-  void close();
-  /// The reader fails and will pop nothing more: nobody waits for it.
-  void abandon();
-  /// Makes it ready for another round.
-  void reset();
-
-private:
-  int64_t limit_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Bytes> pieces_;
-  std::vector<Bytes> free_;
-  int64_t used_ = 0; // bytes that are taken and not given back
-  bool isClosed_ = false, isAbandoned_ = false;
-};
-
 } // namespace checkpoint
 
 class CheckpointSaver {
 public:
-  /// What is referred to outlives it. The model's files are read at each save.
-  CheckpointSaver(Executor &executor, Agreement &agreement, CheckpointSaverOptions options);
+  /// Not collective. What is referred to outlives it. The model's files are read at each save.
+  /// DoesNotFit: there is not that much memory.
+  static Result<std::unique_ptr<CheckpointSaver>> create(Executor &executor, Agreement &agreement,
+                                                         CheckpointSaverOptions options);
   /// Without finish() what is not named yet is removed.
   ~CheckpointSaver();
 
@@ -108,10 +80,14 @@ public:
 
   /// The latest folder that was saved; empty: none.
   const std::string &saved() const { return saved_; }
+  /// Bytes of the memory for what is copied.
+  uint64_t stagingBytes() const { return staging_.bytes(); }
 
 private:
   enum class Phase : uint8_t { Idle, Writing, Naming };
 
+  CheckpointSaver(Executor &executor, Agreement &agreement, CheckpointSaverOptions options)
+      : executor_(executor), agreement_(agreement), options_(std::move(options)) {}
   Status stage();
   Status writeStates(const std::string &folder);
   Status writeModel(const std::string &folder);
@@ -124,6 +100,8 @@ private:
   Agreement &agreement_;
   CheckpointSaverOptions options_;
   Phase phase_ = Phase::Idle;
+  Manifest blank_;    // what a checkpoint of this plan is, without sizes and checksums
+  std::string plan_;  // as a file's bytes
   Manifest manifest_; // of this rank's file its sizes and checksums, at the end on rank 0 all
   std::string target_, saved_;
   std::optional<AtomicFolder> folder_; // rank 0's

@@ -5,6 +5,7 @@
 #include "runtime/core/Json.h"
 #include "runtime/plan/Layout.h"
 #include "runtime/plan/PlanFile.h"
+#include "runtime/plan/SavedStates.h"
 
 #include <fmt/format.h>
 
@@ -21,19 +22,6 @@ constexpr int64_t kMaxInteger = std::numeric_limits<int64_t>::max();
 constexpr int64_t kMaxRanks = 1024;
 constexpr StateKind kKinds[] = {StateKind::Parameter, StateKind::Master, StateKind::Moment};
 constexpr DType kDTypes[] = {DType::F32, DType::BF16};
-
-/// The part of `state` that `rank` writes: what it holds, shared with the ranks that hold the same.
-ElementRange writtenBy(const State &state, const Mesh &mesh, int64_t rank) {
-  AxisSet divided = state.sharding.dim0 | state.sharding.flat, replicated;
-  for (Axis axis : {Axis::Dp, Axis::Fsdp, Axis::Ep})
-    if (!divided.contains(axis))
-      replicated = replicated | axis;
-  const ElementRange held = localRange(state.shape, state.sharding, mesh, rank);
-  const int64_t sharers = mesh.groupSize(replicated), index = mesh.indexInGroup(rank, replicated);
-  const int64_t share = (held.count() + sharers - 1) / sharers;
-  return {held.begin + std::min(index * share, held.count()),
-          held.begin + std::min((index + 1) * share, held.count())};
-}
 
 Json integers(std::span<const int64_t> values) {
   Json array = Json::array();
@@ -329,7 +317,7 @@ Result<Manifest> manifestOf(const Plan &plan) {
   manifest.mesh = plan.mesh;
   std::vector<const State *> kept;
   for (const State &state : plan.states)
-    if (state.kind != StateKind::Gradient)
+    if (isSaved(state))
       kept.push_back(&state);
   // So that all tensors of a file stay aligned.
   std::ranges::stable_sort(kept, std::ranges::greater(),
@@ -347,7 +335,7 @@ Result<Manifest> manifestOf(const Plan &plan) {
   manifest.rankFiles.resize(plan.mesh.numRanks());
   for (int64_t rank = 0; rank < plan.mesh.numRanks(); ++rank)
     for (size_t i = 0; i < kept.size(); ++i)
-      if (ElementRange part = writtenBy(*kept[i], plan.mesh, rank); part.count() > 0)
+      if (ElementRange part = savedPart(*kept[i], plan.mesh, rank); part.count() > 0)
         manifest.rankFiles[rank].pieces.push_back({i, part, {}});
   return manifest;
 }

@@ -259,7 +259,8 @@ Status writeConfig(const std::string &folder, const std::string &modelFolder, Fl
     config.set("torch_dtype", dtype);
   if (!older || config.find("dtype"))
     config.set("dtype", dtype);
-  return writeFileAtomically(joinPath(folder, "config.json"), config.dump(2) + "\n");
+  return writeFileAtomically(joinPath(folder, "config.json"), config.dump(2) + "\n",
+                             FilePlace::InAtomicFolder);
 }
 
 } // namespace
@@ -269,12 +270,12 @@ Status copyModelFiles(const std::string &modelFolder, const std::string &tokeniz
   for (const char *name : kCopiedFiles) {
     std::string from = joinPath(modelFolder, name);
     if (fileExists(from))
-      SY_RETURN_IF_ERROR(copyFile(from, joinPath(folder, name)));
+      SY_RETURN_IF_ERROR(copyFile(from, joinPath(folder, name), FilePlace::InAtomicFolder));
   }
   std::string tokenizer = joinPath(folder, "tokenizer.model");
   if (tokenizerFile.empty() || fileExists(tokenizer))
     return {};
-  return copyFile(tokenizerFile, tokenizer);
+  return copyFile(tokenizerFile, tokenizer, FilePlace::InAtomicFolder);
 }
 
 Status exportFolder(const std::string &target, std::span<const HostState> states,

@@ -55,9 +55,9 @@ Status loadStates(const Checkpoint &checkpoint, std::span<const HostState> state
 /// Refuses a checkpoint with a tensor that none of `states` is made of: it would be lost.
 Status checkExtra(const Checkpoint &checkpoint, std::span<const HostState> states);
 
-/// Copies to `folder` what `modelFolder` has beside its weights and config.json: the generation
-/// config and the tokenizer's files; and `tokenizerFile`, if it is not empty, as tokenizer.model
-/// where there is none.
+/// Copies to `folder`, an AtomicFolder's under construction, what `modelFolder` has beside its
+/// weights and config.json: the generation config and the tokenizer's files; and `tokenizerFile`,
+/// if it is not empty, as tokenizer.model where there is none.
 Status copyModelFiles(const std::string &modelFolder, const std::string &tokenizerFile,
                       const std::string &folder);
 

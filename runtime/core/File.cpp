@@ -128,6 +128,28 @@ int syncFolder(const std::string &folder) {
   return error == EINVAL ? 0 : error;
 }
 
+int syncFile(const std::string &path) {
+  Descriptor descriptor(openFile(path.c_str(), O_RDONLY | O_CLOEXEC));
+  return descriptor.value < 0 ? errno : syncDescriptor(descriptor.value);
+}
+
+/// Makes `folder` durable with all that is in it: one wait for the disk may serve many files.
+int syncTree(const std::string &folder) {
+  std::error_code error;
+  std::vector<std::string> folders = {folder};
+  for (auto entry = std::filesystem::recursive_directory_iterator(folder, error);
+       !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
+    if (entry->is_directory())
+      folders.push_back(entry->path());
+    else if (int failure = syncFile(entry->path()))
+      return failure;
+  }
+  int failure = error.value();
+  for (size_t i = folders.size(); i-- > 0 && !failure;)
+    failure = syncFolder(folders[i]);
+  return failure;
+}
+
 /// Nothing, or an empty folder.
 bool canBecomeFolder(const std::string &path) {
   std::error_code error;
@@ -229,19 +251,20 @@ Result<std::string> readFile(const std::string &path, uint64_t maxBytes) {
   return reader.read(0, reader.size());
 }
 
-Result<AtomicFile> AtomicFile::create(const std::string &path) {
+Result<AtomicFile> AtomicFile::create(const std::string &path, FilePlace place) {
   if (nameOf(path).empty())
     return Status::failed("\"" + path + "\": cannot be written: it names no file");
   AtomicFile file;
   file.path_ = path;
+  file.place_ = place;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    std::string name = temporaryName(path, attempt);
+    std::string name = place == FilePlace::Alone ? temporaryName(path, attempt) : path;
     file.descriptor_ = openFile(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (file.descriptor_ >= 0) {
       file.temporary_ = std::move(name);
       return file;
     }
-    if (errno != EEXIST)
+    if (errno != EEXIST || place != FilePlace::Alone)
       return unwritable(path, errno);
   }
   return unwritable(path, EEXIST);
@@ -252,6 +275,7 @@ AtomicFile::AtomicFile(AtomicFile &&other) noexcept {
 }
 
 AtomicFile &AtomicFile::operator=(AtomicFile &&other) noexcept {
+  std::swap(place_, other.place_);
   std::swap(path_, other.path_);
   std::swap(temporary_, other.temporary_);
   std::swap(descriptor_, other.descriptor_);
@@ -287,29 +311,35 @@ Status AtomicFile::write(std::string_view text) {
   return write(std::as_bytes(std::span(text)));
 }
 
-Status AtomicFile::commit() {
+Status AtomicFile::sync() {
   int error = syncDescriptor(descriptor_);
+  return error ? unwritable(path_, error) : Status();
+}
+
+Status AtomicFile::commit() {
+  const bool isAlone = place_ == FilePlace::Alone;
+  int error = isAlone ? syncDescriptor(descriptor_) : 0;
   if (!error && (::close(std::exchange(descriptor_, -1)) != 0 ||
-                 ::rename(temporary_.c_str(), path_.c_str()) != 0))
+                 (isAlone && ::rename(temporary_.c_str(), path_.c_str()) != 0)))
     error = errno;
   if (error) {
     discard();
     return unwritable(path_, error);
   }
   temporary_.clear();
-  error = syncFolder(folderOf(path_));
+  error = isAlone ? syncFolder(folderOf(path_)) : 0;
   return error ? unwritable(path_, error) : Status();
 }
 
-Status writeFileAtomically(const std::string &path, std::string_view text) {
-  SY_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path));
+Status writeFileAtomically(const std::string &path, std::string_view text, FilePlace place) {
+  SY_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path, place));
   SY_RETURN_IF_ERROR(file.write(text));
   return file.commit();
 }
 
-Status copyFile(const std::string &from, const std::string &to) {
+Status copyFile(const std::string &from, const std::string &to, FilePlace place) {
   SY_ASSIGN_OR_RETURN(MappedFile source, MappedFile::open(from));
-  SY_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(to));
+  SY_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(to, place));
   SY_RETURN_IF_ERROR(file.write(source.bytes()));
   return file.commit();
 }
@@ -358,7 +388,7 @@ void AtomicFolder::discard() {
 }
 
 Status AtomicFolder::commit() {
-  int error = syncFolder(temporary_);
+  int error = syncTree(temporary_);
   if (!error && !canBecomeFolder(target_)) {
     discard();
     return occupied(target_);

@@ -64,11 +64,16 @@ Result<std::string> readFile(const std::string &path, uint64_t maxBytes);
 /// Whether something is at `path`.
 bool fileExists(const std::string &path);
 
+/// Where a file is written: by itself, or as a part of an AtomicFolder that is under construction.
+/// A part has its name from the start, and is on the disk when the folder is committed, or earlier
+/// by sync().
+enum class FilePlace : uint8_t { Alone, InAtomicFolder };
+
 /// A file under construction: a temporary name in the same folder until commit(). Whatever happens
 /// before, the target stays as it was; without commit() the destructor removes the temporary file.
 class AtomicFile {
 public:
-  static Result<AtomicFile> create(const std::string &path);
+  static Result<AtomicFile> create(const std::string &path, FilePlace place = FilePlace::Alone);
   AtomicFile(AtomicFile &&other) noexcept;
   AtomicFile &operator=(AtomicFile &&other) noexcept;
   ~AtomicFile();
@@ -77,6 +82,8 @@ public:
   Status write(std::string_view text);
   uint64_t bytesWritten() const { return bytesWritten_; }
 
+  /// What is written so far is on the disk.
+  Status sync();
   /// Everything is on the disk, then the file has its name, then the name is on the disk.
   Status commit();
 
@@ -84,6 +91,7 @@ private:
   AtomicFile() = default;
   void discard();
 
+  FilePlace place_ = FilePlace::Alone;
   std::string path_;
   std::string temporary_;
   int descriptor_ = -1;
@@ -91,11 +99,12 @@ private:
 };
 
 /// Writes `text` to `path` through an AtomicFile.
-Status writeFileAtomically(const std::string &path, std::string_view text);
+Status writeFileAtomically(const std::string &path, std::string_view text,
+                           FilePlace place = FilePlace::Alone);
 
-/// A folder under construction, in the same way: files are written into path(), commit() renames it
-/// to the target. A target that exists and is not an empty folder is refused, at creation and again
-/// at commit().
+/// A folder under construction, in the same way: files are written into path() and folders in it,
+/// commit() brings all of them to the disk and renames the folder to the target. A target that
+/// exists and is not an empty folder is refused, at creation and again at commit().
 class AtomicFolder {
 public:
   static Result<AtomicFolder> create(const std::string &target);
@@ -126,7 +135,7 @@ Status removeAtomically(const std::string &path);
 Status removeTemporaries(const std::string &folder, const std::string &prefix);
 
 /// Copies the file `from` to `to` through an AtomicFile.
-Status copyFile(const std::string &from, const std::string &to);
+Status copyFile(const std::string &from, const std::string &to, FilePlace place = FilePlace::Alone);
 
 /// `folder` and `name` joined by one slash.
 std::string joinPath(const std::string &folder, const std::string &name);

@@ -3,6 +3,7 @@
 #include "runtime/plan/InspectMemory.h"
 #include "runtime/plan/InspectRanks.h"
 #include "runtime/plan/Layout.h"
+#include "runtime/plan/SavedStates.h"
 #include "runtime/plan/TextTable.h"
 
 #include <algorithm>
@@ -124,6 +125,8 @@ std::string memoryText(const Plan &plan) {
                    grouped(kinds[kind])});
   }
   table.add({"peak", humanBytes(plan.peakBytes), grouped(plan.peakBytes)});
+  const uint64_t saving = stagingBytes(plan); // on the host, whatever the plan runs on
+  table.add({"saving", humanBytes(saving), grouped(saving)});
   return (plan.mesh.numRanks() > 1 ? "Memory of each rank (bytes)\n" : "Memory (bytes)\n") +
          table.text();
 }

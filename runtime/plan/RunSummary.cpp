@@ -1,6 +1,7 @@
 #include "runtime/plan/RunSummary.h"
 
 #include "runtime/plan/Layout.h"
+#include "runtime/plan/SavedStates.h"
 #include "runtime/plan/TextTable.h"
 #include "runtime/plan/Traffic.h"
 
@@ -53,6 +54,11 @@ std::string memoryText(const Plan &plan) {
   return text;
 }
 
+std::string savingText(const Plan &plan) {
+  return fmt::format("saving takes {} of host memory{}", humanBytes(stagingBytes(plan)),
+                     plan.mesh.numRanks() > 1 ? " for each rank" : "");
+}
+
 /// What a rank sends in a program of a step; empty if nothing.
 std::string sentText(const Plan &plan, const char *name, const char *when) {
   const Program *program = plan.findProgram(name);
@@ -73,7 +79,8 @@ std::string sentText(const Plan &plan, const char *name, const char *when) {
 } // namespace
 
 std::vector<std::string> runSummary(const Plan &plan) {
-  std::vector<std::string> lines = {modelText(plan), meshText(plan), memoryText(plan)};
+  std::vector<std::string> lines = {modelText(plan), meshText(plan), memoryText(plan),
+                                    savingText(plan)};
   for (const std::string &sent :
        {sentText(plan, "train_step", "a step"), sentText(plan, "micro_step", "a pass"),
         sentText(plan, "optimizer_step", "an update")})

@@ -69,7 +69,7 @@ Result<SafetensorsWriter> SafetensorsWriter::create(const std::string &path,
     return Status::failed(
         fmt::format("{}: the header would have {} bytes, at most {} can be read; write more files",
                     path, header.size() - 8, kMaxSafetensorsHeaderBytes));
-  SY_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path));
+  SY_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path, FilePlace::InAtomicFolder));
   SY_RETURN_IF_ERROR(file.write(header));
   return SafetensorsWriter(std::move(file), path,
                            std::accumulate(bytes.begin(), bytes.end(), uint64_t{0}));
@@ -89,6 +89,7 @@ Status SafetensorsWriter::finish() {
   if (missing_ > 0)
     return Status::failed(
         fmt::format("{}: {} bytes of the declared tensors were not written", path_, missing_));
+  SY_RETURN_IF_ERROR(file_.sync());
   return file_.commit();
 }
 
@@ -161,7 +162,8 @@ Status CheckpointWriter::writeIndex() const {
   Json index = Json::object();
   index.set("metadata", std::move(metadata));
   index.set("weight_map", std::move(map));
-  return writeFileAtomically(joinPath(folder_, kIndexFileName), index.dump(2) + "\n");
+  return writeFileAtomically(joinPath(folder_, kIndexFileName), index.dump(2) + "\n",
+                             FilePlace::InAtomicFolder);
 }
 
 } // namespace switchyard

@@ -1,6 +1,6 @@
 // Writes safetensors files and Hugging Face folders of them, streaming: the tensors are declared
-// first, then their bytes follow in the same order, in chunks of any size. Nothing has its name
-// before everything is written.
+// first, then their bytes follow in the same order, in chunks of any size. What is written is a
+// part of an AtomicFolder under construction.
 #pragma once
 
 #include "runtime/core/File.h"
@@ -32,7 +32,7 @@ public:
 
   /// The next bytes. Refused past the end of the last tensor.
   Status append(std::span<const std::byte> bytes);
-  /// Gives the file its name. Refused if bytes are missing.
+  /// The file is on the disk, whoever commits the folder. Refused if bytes are missing.
   Status finish();
 
   uint64_t bytesMissing() const { return missing_; }

@@ -1,6 +1,7 @@
 // What a session does to say where values that are infinite or NaN come from.
 #include "runtime/executor/NonFiniteSearch.h"
 #include "runtime/plan/Layout.h"
+#include "runtime/plan/SavedStates.h"
 #include "runtime/training/Session.h"
 
 #include <fmt/format.h>
@@ -124,8 +125,8 @@ Result<std::string> Session::findNonFiniteState() {
   int64_t count = 0;
   for (size_t index = 0; index < plan().states.size(); ++index) {
     const State &state = plan().states[index];
-    if (state.kind == StateKind::Gradient)
-      continue; // a step begins with zeros there
+    if (!isSaved(state)) // a step begins with zeros there
+      continue;
     SY_ASSIGN_OR_RETURN(NonFiniteValues found, nonFiniteValuesOf(index));
     if (found.count > 0 && count++ == 0)
       text = fmt::format("state {}: {}", state.name, describe(found, state.shape));

@@ -3,6 +3,8 @@
 #include "runtime/checkpoint/CheckpointSaver.h"
 #include "runtime/comm/DeviceGroup.h"
 #include "runtime/core/File.h"
+#include "runtime/plan/SavedStates.h"
+#include "runtime/plan/TextTable.h"
 #include "runtime/training/EventFile.h"
 #include "runtime/training/Metrics.h"
 #include "runtime/training/ModelFlops.h"
@@ -40,15 +42,15 @@ SamplerOptions samplerOptions(const Plan &plan, const TrainingArguments *argumen
   return options;
 }
 
-/// Host memory for a rank's checkpoint on its way to the disk: half of what a rank's share of the
-/// machine has left beside the plan.
-int64_t stagingBytes(const Executor &executor) {
-  constexpr int64_t kLeast = int64_t{16} << 20;
-  const auto pages = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES));
-  const int64_t share = pages * sysconf(_SC_PAGESIZE) / executor.plan().mesh.numRanks();
-  const bool isOnHost = executor.plan().target.kind == kernels::Target::Kind::Cpu;
-  const auto taken = static_cast<int64_t>(isOnHost ? executor.plan().peakBytes : 0);
-  return std::max(kLeast, (share - taken) / 2);
+/// The most host memory that a rank's checkpoint may take on its way to the disk: half of what a
+/// rank's share of the machine has left beside the plan.
+uint64_t stagingLimit(const Plan &plan) {
+  const auto pages = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES));
+  const uint64_t share = pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) /
+                         static_cast<uint64_t>(plan.mesh.numRanks());
+  const bool isOnHost = plan.target.kind == kernels::Target::Kind::Cpu;
+  const uint64_t taken = isOnHost ? plan.peakBytes : 0;
+  return share > taken ? (share - taken) / 2 : 0;
 }
 
 /// Steps after which the memory that is in use is as a rule what it stays.
@@ -58,15 +60,12 @@ class Trainer {
 public:
   Trainer(Session &session, const TrainingArguments &arguments, const std::string &tokenizerFile,
           const Log &log, Sampler sampler, PassFiller filler, Schedule schedule, int64_t totalSteps,
-          const Dataset &dataset, int64_t firstStep)
+          const Dataset &dataset, CheckpointSaver &saver, int64_t firstStep)
       : session_(session), arguments_(arguments), tokenizerFile_(tokenizerFile), log_(log),
         sampler_(std::move(sampler)), filler_(std::move(filler)), schedule_(schedule),
         modelFlops_(session.plan()), peakFlops_(peakFlops(session.executor().device().name())),
         totalSteps_(totalSteps), progress_(Progress::standardError(firstStep, totalSteps)),
-        dataset_(dataset), started_(firstStep), done_(firstStep), saved_(firstStep),
-        saver_(session.executor(), session.agreement(),
-               {arguments.outputDir, arguments.model, tokenizerFile,
-                stagingBytes(session.executor()), arguments.saveTotalLimit}) {
+        dataset_(dataset), started_(firstStep), done_(firstStep), saved_(firstStep), saver_(saver) {
     if (peakFlops_)
       *peakFlops_ *= static_cast<double>(session.plan().mesh.numRanks());
   }
@@ -128,7 +127,7 @@ private:
   int64_t done_ = 0;         // of them, reported
   int64_t saved_ = 0;        // the update that the last checkpoint holds
   bool isSaveReady_ = false; // on all ranks
-  CheckpointSaver saver_;
+  CheckpointSaver &saver_;
 };
 
 UpdateScalars Trainer::scalarsOf(int64_t step) const {
@@ -471,10 +470,20 @@ Status train(Session &session, const Dataset &dataset, const TrainingArguments &
                     "--num-train-epochs",
                     totalSteps, firstStep)));
   Schedule schedule(type, arguments.learningRate, arguments.warmupStepsOf(totalSteps), totalSteps);
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointSaver> saver,
+                      agreement.agree(CheckpointSaver::create(
+                          session.executor(), agreement,
+                          {arguments.outputDir, arguments.model, tokenizerFile,
+                           stagingLimit(session.plan()), arguments.saveTotalLimit})));
+  if (const uint64_t planned = stagingBytes(session.plan()); saver->stagingBytes() < planned)
+    log.info(
+        "saving gets {} of these {} of host memory, half of what is left of it; each save waits "
+        "for the disk with the rest",
+        humanBytes(saver->stagingBytes()), humanBytes(planned));
   log.info("{} records, {} tokens; {} steps of {} records", dataset.size(), dataset.numTokens(),
            totalSteps, sampler.globalBatch());
   Trainer trainer(session, arguments, tokenizerFile, log, std::move(sampler), std::move(filler),
-                  schedule, totalSteps, dataset, firstStep);
+                  schedule, totalSteps, dataset, *saver, firstStep);
   Status status = trainer.run(stop);
   // What was saved before a failure that all ranks know of is good.
   if (!status.ok() && (agreement.size() == 1 || agreement.hasFailed()))

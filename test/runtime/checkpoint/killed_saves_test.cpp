@@ -46,8 +46,10 @@ Status saveForEver(const Plan &plan, const std::string &folder, int64_t step,
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
                       Executor::create(plan, std::move(device), &communicator));
   Agreement agreement(&communicator);
-  CheckpointSaver saver(*executor, agreement,
-                        {folder + "/out", folder + "/model", "", int64_t{1} << 20, 2});
+  SY_ASSIGN_OR_RETURN(
+      std::unique_ptr<CheckpointSaver> saver,
+      CheckpointSaver::create(*executor, agreement,
+                              {folder + "/out", folder + "/model", "", uint64_t{1} << 20, 2}));
   for (Progress now{step, step};; ++step) {
     for (size_t index = 0; index < plan.states.size(); ++index) {
       const State &state = plan.states[index];
@@ -65,8 +67,8 @@ Status saveForEver(const Plan &plan, const std::string &folder, int64_t step,
     if (!say(now.begun))
       return Status::failed("nobody listens");
     SY_RETURN_IF_ERROR(
-        saver.start({.step = step + 1, .samplingStrategy = "random", .globalBatch = 1}));
-    SY_RETURN_IF_ERROR(saver.finish());
+        saver->start({.step = step + 1, .samplingStrategy = "random", .globalBatch = 1}));
+    SY_RETURN_IF_ERROR(saver->finish());
     if (!say(now.done))
       return Status::failed("nobody listens");
   }

@@ -5,6 +5,7 @@
 #include "runtime/core/Json.h"
 #include "runtime/device/cpu/CpuDevice.h"
 #include "runtime/plan/PlanFile.h"
+#include "runtime/plan/SavedStates.h"
 #include "test/runtime/core/TestFolder.h"
 #include "test/runtime/core/Thorough.h"
 #include "test/runtime/plan/TinyPlan.h"
@@ -66,9 +67,10 @@ protected:
     info.records = 30;
     info.tokens = 3000;
     info.globalBatch = 16;
-    CheckpointSaver saver(*executor_, alone_, options_);
-    SY_RETURN_IF_ERROR(saver.start(info));
-    return saver.finish();
+    SY_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointSaver> saver,
+                        CheckpointSaver::create(*executor_, alone_, options_));
+    SY_RETURN_IF_ERROR(saver->start(info));
+    return saver->finish();
   }
 
   static std::vector<float> values(size_t state) {
@@ -158,8 +160,19 @@ TEST_F(TrainingCheckpointTest, HoldsAllThatARunNeeds) {
   EXPECT_EQ(fs::read_symlink(folder_.file("latest")), "checkpoint-3");
 }
 
+// The memory for a save is there from the start: as much as the plan says, or less.
+TEST_F(TrainingCheckpointTest, TakesThePlannedStagingMemory) {
+  auto saver = CheckpointSaver::create(*executor_, alone_, options_);
+  ASSERT_TRUE(saver.ok());
+  EXPECT_EQ((*saver)->stagingBytes(), 6 * kElements * sizeof(float));
+  EXPECT_EQ((*saver)->stagingBytes(), stagingBytes(executor_->plan()));
+  options_.stagingLimit = uint64_t{1} << 62;
+  EXPECT_EQ((*CheckpointSaver::create(*executor_, alone_, options_))->stagingBytes(),
+            stagingBytes(executor_->plan()));
+}
+
 TEST_F(TrainingCheckpointTest, NeedsLittleStagingMemory) {
-  options_.stagingBytes = 1;
+  options_.stagingLimit = 1;
   ASSERT_TRUE(save(4).ok());
   EXPECT_EQ(TestFolder::read(folder_.file("checkpoint-4/" + std::string(kStates))), read(kStates));
 }
@@ -263,6 +276,15 @@ TEST(ManifestTest, RanksShareEveryState) {
     Result<Manifest> parsed = parseManifest(formatManifest(*manifest));
     ASSERT_TRUE(parsed.ok()) << parsed.status().message();
     EXPECT_EQ(formatManifest(*parsed), formatManifest(*manifest));
+    // The host memory that the plan says is for the rank that saves most.
+    uint64_t most = 0;
+    for (const SavedRankFile &file : manifest->rankFiles) {
+      uint64_t bytes = 0;
+      for (const SavedPiece &piece : file.pieces)
+        bytes += piece.elements.count() * kernels::byteSize(manifest->states[piece.state].dtype);
+      most = std::max(most, bytes);
+    }
+    EXPECT_EQ(stagingBytes(plan), most);
     // Replicas write about as much as each other.
     if (mesh.size(Axis::Dp) > 1) {
       EXPECT_LT(manifest->rankFiles[0].pieces[0].elements.count(),
@@ -343,9 +365,10 @@ TEST_F(TrainingCheckpointTest, ASaveThatFailsLeavesNothing) {
   EXPECT_EQ(status.code(), StatusCode::Failed);
   EXPECT_THAT(status.message(), HasSubstr("none/checkpoint-4"));
   {
-    CheckpointSaver abandoned(*executor_, alone_, {folder_.path(), model_, ""});
-    EXPECT_TRUE(abandoned.start({.step = 5, .samplingStrategy = "random"}).ok());
-    EXPECT_TRUE(abandoned.isUnderway());
+    auto abandoned = CheckpointSaver::create(*executor_, alone_, {folder_.path(), model_, ""});
+    ASSERT_TRUE(abandoned.ok());
+    EXPECT_TRUE((*abandoned)->start({.step = 5, .samplingStrategy = "random"}).ok());
+    EXPECT_TRUE((*abandoned)->isUnderway());
   }
   EXPECT_EQ(namesIn(folder_.path()), before);
 }

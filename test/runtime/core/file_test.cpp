@@ -126,6 +126,33 @@ TEST(File, AtomicFolderAppearsWholeOrNotAtAll) {
   EXPECT_EQ(folder.count(), 1u);
 }
 
+// A part of a folder has its name before the folder has its own.
+TEST(File, PartsOfAnAtomicFolderGoWithIt) {
+  TestFolder folder;
+  Result<AtomicFolder> out = AtomicFolder::create(folder.file("out"));
+  ASSERT_TRUE(out.ok());
+  std::filesystem::create_directory(joinPath(out->path(), "model"));
+  const std::string part = joinPath(out->path(), "model/part");
+  {
+    Result<AtomicFile> file = AtomicFile::create(part, FilePlace::InAtomicFolder);
+    ASSERT_TRUE(file.ok());
+    EXPECT_TRUE(fileExists(part));
+  }
+  EXPECT_FALSE(fileExists(part)) << "without commit() it stayed";
+  ASSERT_TRUE(writeFileAtomically(part, "x", FilePlace::InAtomicFolder).ok());
+  EXPECT_EQ(writeFileAtomically(part, "y", FilePlace::InAtomicFolder).message(),
+            part + ": cannot be written: File exists; choose another place or remove it");
+  Result<AtomicFile> large =
+      AtomicFile::create(joinPath(out->path(), "large"), FilePlace::InAtomicFolder);
+  ASSERT_TRUE(large.ok());
+  EXPECT_TRUE(large->write(std::string_view("12")).ok() && large->sync().ok() &&
+              large->write(std::string_view("3")).ok() && large->commit().ok());
+  ASSERT_TRUE(out->commit().ok());
+  EXPECT_EQ(TestFolder::read(folder.file("out/model/part")), "x");
+  EXPECT_EQ(TestFolder::read(folder.file("out/large")), "123");
+  EXPECT_EQ(folder.count(), 1u);
+}
+
 TEST(File, AtomicFolderRefusesAnOccupiedTarget) {
   TestFolder folder;
   std::string expected =

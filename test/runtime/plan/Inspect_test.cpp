@@ -2,6 +2,7 @@
 #include "runtime/plan/InspectMemory.h"
 #include "runtime/plan/Layout.h"
 #include "runtime/plan/RunSummary.h"
+#include "runtime/plan/SavedStates.h"
 #include "runtime/plan/TextTable.h"
 #include "runtime/plan/Traffic.h"
 
@@ -41,6 +42,7 @@ TEST(Inspect, PrintsEachPart) {
            "  T  <= 40  tokens of a pass\n",
            "  state        4.00 KiB      4,096\n    parameter     768 B        768\n",
            "  comm              0 B          0\n",
+           "  saving       2.25 KiB      2,304\n",
            "Program optimizer_step: 6 instructions, 9.00 KiB transient\n",
            "  inputs   aux_weights f32[M], cu_seqlens i32[S+1], input_ids i32[T],",
            "  outputs  loss f32[], aux_loss f32[], expert_counts f32[1, 4]\n",
@@ -93,22 +95,25 @@ TEST(RunSummary, SaysWhatWillRun) {
                                                   HasSubstr(" = parameters 1.00 KiB, gradients "
                                                             "1.00 KiB, moments 2.00 KiB, inputs "
                                                             "and outputs "),
-                                                  HasSubstr(", activations and workspaces "))));
+                                                  HasSubstr(", activations and workspaces ")),
+                                   "saving takes 2.25 KiB of host memory"));
 }
 
 TEST(RunSummary, SaysWhatRanksSend) {
   Plan plan = test::shardedPlan(Mesh{{1, 2, 2}});
   std::vector<std::string> lines = runSummary(plan);
-  ASSERT_EQ(lines.size(), 5u);
+  ASSERT_EQ(lines.size(), 6u);
   EXPECT_EQ(lines[1], "4 ranks, fsdp=2,ep=2, on the CPU");
   EXPECT_THAT(lines[2], testing::StartsWith("memory of each rank: "));
   auto bytes = [&](const char *program) {
     return humanBytes(
         sentBytes(trafficOf(plan, *plan.findProgram(program), symbolBounds(plan)).expected));
   };
-  EXPECT_THAT(lines[3], testing::StartsWith("each rank sends up to " + bytes("micro_step") +
+  EXPECT_EQ(lines[3],
+            "saving takes " + humanBytes(stagingBytes(plan)) + " of host memory for each rank");
+  EXPECT_THAT(lines[4], testing::StartsWith("each rank sends up to " + bytes("micro_step") +
                                             " in a pass if routing is even: all_gather "));
-  EXPECT_EQ(lines[4], "each rank sends up to " + bytes("optimizer_step") +
+  EXPECT_EQ(lines[5], "each rank sends up to " + bytes("optimizer_step") +
                           " in an update if routing is even: all_reduce " +
                           bytes("optimizer_step"));
 }

@@ -24,7 +24,6 @@ TEST(SafetensorsWriter, WritesTheFormat) {
   Result<SafetensorsWriter> writer = SafetensorsWriter::create(folder.file("m"), specs);
   ASSERT_TRUE(writer.ok());
   ASSERT_TRUE(writer->append(bytesOf("01234")).ok());
-  EXPECT_FALSE(fileExists(folder.file("m")));
   ASSERT_TRUE(writer->append(bytesOf("567abcdef")).ok());
   ASSERT_TRUE(writer->finish().ok());
   std::string header =
@@ -125,7 +124,8 @@ TEST(CheckpointWriter, RefusesTooFewAndTooManyBytes) {
       few->finish().message(),
       HasSubstr(
           "model-00002-of-00002.safetensors: 2 bytes of the declared tensors were not written"));
-  Result<CheckpointWriter> many = CheckpointWriter::create(folder.path(), specs, 3);
+  TestFolder other;
+  Result<CheckpointWriter> many = CheckpointWriter::create(other.path(), specs, 3);
   ASSERT_TRUE(many.ok());
   EXPECT_THAT(many->append(bytesOf("aaabbb")).message(), HasSubstr("3 bytes are more than the 2"));
 }

@@ -44,9 +44,11 @@ void trainGolden(const std::string &folder, const Plan &plan, const std::string 
       CheckpointInfo info;
       info.step = end;
       info.globalBatch = golden->microBatches;
-      CheckpointSaver saver(session->executor(), agreement, {out, folder, ""});
-      SY_RETURN_IF_ERROR(saver.start(info));
-      return saver.finish();
+      SY_ASSIGN_OR_RETURN(
+          std::unique_ptr<CheckpointSaver> saver,
+          CheckpointSaver::create(session->executor(), agreement, {out, folder, ""}));
+      SY_RETURN_IF_ERROR(saver->start(info));
+      return saver->finish();
     };
     for (auto [begin, end] : {std::pair{int64_t{0}, steps / 2}, std::pair{steps / 2, steps}}) {
       Status status = run(begin, end);

@@ -104,9 +104,10 @@ Status save(Session &session, const CheckpointSaverOptions &options) {
   info.step = 1;
   info.globalBatch = 1;
   info.samplingStrategy = "sequential";
-  CheckpointSaver saver(session.executor(), session.agreement(), options);
-  SY_RETURN_IF_ERROR(saver.start(info));
-  return saver.finish();
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointSaver> saver,
+                      CheckpointSaver::create(session.executor(), session.agreement(), options));
+  SY_RETURN_IF_ERROR(saver->start(info));
+  return saver->finish();
 }
 
 /// Element i of state s is s + i / 1024, on whichever rank.
