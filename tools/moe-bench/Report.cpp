@@ -24,14 +24,16 @@ struct Figures {
   double tokensPerSecond = 0;
   double flopsPerSecond = 0;
   double utilization = 0;
+  double bytesPerSecond = 0;
 };
 
 Figures figuresOf(const Measurement &measurement) {
-  std::vector<double> times, tokens, flops;
+  std::vector<double> times, tokens, flops, bytes;
   for (const Run &run : measurement.runs) {
     times.push_back(run.milliseconds);
     tokens.push_back(run.tokens / run.milliseconds * 1e3);
     flops.push_back(run.flops / run.milliseconds * 1e3);
+    bytes.push_back(run.bytes / run.milliseconds * 1e3);
   }
   Figures figures;
   figures.median = median(times);
@@ -39,6 +41,7 @@ Figures figuresOf(const Measurement &measurement) {
   figures.max = std::ranges::max(times);
   figures.tokensPerSecond = median(tokens);
   figures.flopsPerSecond = median(flops);
+  figures.bytesPerSecond = median(bytes);
   if (measurement.maxFlops)
     figures.utilization = figures.flopsPerSecond / *measurement.maxFlops;
   return figures;
@@ -99,6 +102,13 @@ std::string describe(const Measurement &measurement) {
     line += fmt::format(", {:.3g} TFLOP/s", figures.flopsPerSecond * 1e-12);
   if (figures.utilization > 0)
     line += fmt::format(", MFU {:.1f}%", figures.utilization * 100);
+  if (figures.bytesPerSecond > 0)
+    line += fmt::format(", {:.3f} GB/s", figures.bytesPerSecond * 1e-9);
+  for (const auto &[key, share] : measurement.shares) {
+    std::string words = key;
+    std::ranges::replace(words, '_', ' ');
+    line += fmt::format(", {:.1f}% {}", share * 100, words);
+  }
   if (measurement.loss)
     line += fmt::format(", loss {:.4f}", *measurement.loss);
   for (const auto &[key, bytes] : measurement.bytes)
@@ -138,6 +148,10 @@ Json toJson(const Measurement &measurement) {
     object.set("tflops", figures.flopsPerSecond * 1e-12);
   if (figures.utilization > 0)
     object.set("mfu", figures.utilization);
+  if (figures.bytesPerSecond > 0)
+    object.set("gb_per_second", figures.bytesPerSecond * 1e-9);
+  for (const auto &[key, share] : measurement.shares)
+    object.set(key, share);
   if (measurement.loss)
     object.set("loss", *measurement.loss);
   for (const auto &[key, bytes] : measurement.bytes)

@@ -2,8 +2,8 @@
 //
 // The keys are those that bench/peers writes too, so that a case of ours and a case of theirs are
 // compared by their name: program, case, device, ranks, mesh, ms {median, min, max}, runs,
-// tokens_per_second, tflops, mfu, peak_bytes. What a case does not have is left out; ranks and mesh
-// are those of many ranks.
+// tokens_per_second, tflops, mfu, gb_per_second, peak_bytes. What a case does not have is left out;
+// ranks and mesh are those of many ranks.
 #pragma once
 
 #include "runtime/core/Json.h"
@@ -25,6 +25,7 @@ struct Run {
   double milliseconds = 0;
   double tokens = 0; // real ones; 0: not counted
   double flops = 0;  // 0: not counted
+  double bytes = 0;  // that were read or written; 0: not counted
 };
 
 /// The communication of a step, of which that many milliseconds are the whole.
@@ -48,6 +49,8 @@ struct Measurement {
   /// Further numbers of bytes, by key: "peak_bytes".
   std::vector<std::pair<std::string, uint64_t>> bytes;
   std::optional<Communication> communication;
+  /// How the median compares with something: {"of_step", 0.015}.
+  std::vector<std::pair<std::string, double>> shares;
 };
 
 /// "switchyard step alpaca-1x256x16: 95.300 ms [95.100 96.000] n 5, 43000 tokens/s, ..., peak 54.5

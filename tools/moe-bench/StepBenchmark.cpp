@@ -2,14 +2,12 @@
 
 #include "runtime/comm/DeviceGroup.h"
 #include "runtime/core/File.h"
-#include "runtime/plan/PlanFile.h"
-#include "runtime/plan/Verify.h"
 #include "runtime/training/ModelFlops.h"
 #include "runtime/training/Session.h"
 #include "runtime/training/StepProfile.h"
+#include "tools/moe-bench/PlanRun.h"
 #include "tools/moe-bench/RandomWeights.h"
 #include "tools/moe-bench/Report.h"
-#include "tools/moe-run/Launch.h"
 
 #include <fmt/format.h>
 
@@ -26,12 +24,6 @@ namespace switchyard::bench {
 namespace {
 
 constexpr uint64_t kMaxLengthsBytes = uint64_t{64} << 20;
-
-Result<Plan> loadPlan(const std::string &path) {
-  SY_ASSIGN_OR_RETURN(Plan plan, load(path));
-  SY_RETURN_IF_ERROR(verify(plan).within(path));
-  return plan;
-}
 
 /// Tokens of the records of the timed steps, in their order; the list of a file starts over where
 /// it ends.
@@ -316,19 +308,14 @@ Result<std::vector<int64_t>> parseLengths(std::string_view text, const std::stri
 Status runStepBenchmark(const StepArguments &arguments) {
   if (arguments.length > 0 && !arguments.lengths.empty())
     return Status::usage("--length and --lengths both say how long records are; leave one out");
-  SY_ASSIGN_OR_RETURN(Launch launch, Launch::create(arguments.ranks));
-  Plan plan;
-  if (launch.isLeader()) {
-    SY_ASSIGN_OR_RETURN(plan, loadPlan(arguments.plan));
-    SY_RETURN_IF_ERROR(launch.checkPlan(plan).within(arguments.plan));
-  }
-  if (launch.hasThreads() && plan.target.kind == kernels::Target::Kind::Cuda)
-    return launch.startRanks();
-  StepBenchmark benchmark(arguments, launch);
-  return launch.run(
-      std::move(plan), {},
-      {[&](const Plan &plan) { return benchmark.load(plan); },
-       [&](const Plan &plan, Agreement &agreement) { return benchmark.run(plan, agreement); }});
+  std::optional<StepBenchmark> benchmark;
+  return runOnRanks(arguments.plan, arguments.ranks, [&](const Launch &launch) -> Launch::Tasks {
+    benchmark.emplace(arguments, launch);
+    return {[&benchmark](const Plan &plan) { return benchmark->load(plan); },
+            [&benchmark](const Plan &plan, Agreement &agreement) {
+              return benchmark->run(plan, agreement);
+            }};
+  });
 }
 
 } // namespace switchyard::bench

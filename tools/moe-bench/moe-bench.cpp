@@ -1,8 +1,9 @@
-// moe-bench: times what moe-run executes. `step` times a plan's training steps, `layer`
-// one MoE layer by itself, `grouped-gemm` its products. Without a command, --scenarios_config_path
-// runs a matrix of scenarios, each by a moe-run of its own.
+// moe-bench: times what moe-run executes. `step` times a plan's training steps, `checkpoint` its
+// saves and loads, `layer` one MoE layer by itself, `grouped-gemm` its products. Without a command,
+// --scenarios_config_path runs a matrix of scenarios, each by a moe-run of its own.
 
 #include "tools/common/CommandLine.h"
+#include "tools/moe-bench/CheckpointBenchmark.h"
 #include "tools/moe-bench/MatrixRunner.h"
 #include "tools/moe-bench/ShapeBenchmark.h"
 #include "tools/moe-bench/StepBenchmark.h"
@@ -38,6 +39,35 @@ void addStepFlags(CLI::App &command, StepArguments &arguments) {
   command.add_option("--json", arguments.json, "File that a line of JSON is appended to");
   command.add_option("--profile", arguments.profile,
                      "File for a trace of four further steps, for chrome://tracing or Perfetto");
+}
+
+void addCheckpointFlags(CLI::App &command, CheckpointArguments &arguments) {
+  command.add_option("--plan", arguments.plan, "The plan")->required();
+  command
+      .add_option("--model", arguments.model,
+                  "Folder of the model's config.json and tokenizer; its weights are not read")
+      ->required();
+  command
+      .add_option("--folder", arguments.folder,
+                  "New or empty folder for checkpoints, on the disk that is measured")
+      ->required();
+  command
+      .add_option("--length", arguments.length,
+                  "Tokens of each record (default: the plan's --max-seq-length)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
+  command.add_option("--saves", arguments.saves, "Saves that are timed")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1000000));
+  command.add_option("--loads", arguments.loads, "Loads of each kind that are timed")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1000000));
+  command.add_option("--ranks", arguments.ranks, "Number of ranks; 0: the launcher's, else 1")
+      ->check(CLI::Range(0, 1024));
+  command
+      .add_option("--threads", arguments.threads,
+                  "Worker threads of a rank on the CPU; 0: the host's cores over its ranks")
+      ->check(CLI::Range(0, 1024));
+  command.add_option("--json", arguments.json, "File that a line of JSON a figure is appended to");
 }
 
 void addShapeFlags(CLI::App &command, ShapeArguments &arguments) {
@@ -128,6 +158,10 @@ int main(int argc, char **argv) {
   CLI::App *stepCommand = app.add_subcommand("step", "Whole training steps of a plan");
   StepArguments stepArguments;
   addStepFlags(*stepCommand, stepArguments);
+  CLI::App *checkpointCommand = app.add_subcommand(
+      "checkpoint", "What saving costs training, and how fast states are loaded");
+  CheckpointArguments checkpointArguments;
+  addCheckpointFlags(*checkpointCommand, checkpointArguments);
   CLI::App *layerCommand =
       app.add_subcommand("layer", "One MoE layer by itself, forward and with all gradients");
   ShapeArguments layerArguments;
@@ -146,12 +180,14 @@ int main(int argc, char **argv) {
       return runMatrix(matrixOptions);
     if (stepCommand->parsed())
       return runStepBenchmark(stepArguments);
+    if (checkpointCommand->parsed())
+      return runCheckpointBenchmark(checkpointArguments);
     if (layerCommand->parsed())
       return runLayerBenchmark(layerArguments);
     if (gemmCommand->parsed())
       return runGroupedGemmBenchmark(gemmArguments);
-    return Status::usage(
-        "a command is missing: step, layer or grouped-gemm, or --scenarios_config_path; see "
-        "moe-bench --help");
+    return Status::usage("a command is missing: step, checkpoint, layer or grouped-gemm, or "
+                         "--scenarios_config_path; see "
+                         "moe-bench --help");
   });
 }
