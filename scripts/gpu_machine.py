@@ -50,6 +50,7 @@ class Machine:
         self.plans = pathlib.Path(args.make_plans or args.plans or self.results / "plans")
         self.deadline = self.end = time.monotonic() + args.budget if args.budget else float("inf")
         self.figures = []  # files of them, for the tables at the end
+        self.jobs = set()  # that run now
 
     def begin_part(self, limit=float("inf")):
         """The part that runs now has at most `limit` seconds."""
@@ -105,6 +106,12 @@ class Machine:
         self.run("build", ["cmake", "--build", "--preset", preset, "--target", *targets, *also])
         return [ROOT / "build" / preset / folder for folder in ("bin", "test")]
 
+    def end_all(self, status):
+        """Ends what runs, and this process with `status`: jobs are sessions of their own, which its end leaves alone."""
+        for job in list(self.jobs):
+            end_session(job)
+        os._exit(status)
+
     def run(self, log, command, environment=None, check=True, append=False, limit=float("inf"), needed=0):
         """Runs `command` with its output in results/LOG.log; its exit status and output.
 
@@ -119,12 +126,14 @@ class Machine:
             begin = file.tell()
             job = subprocess.Popen([str(word) for word in command], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT,
                                    env={**os.environ, **(environment or {})}, start_new_session=True)
+            self.jobs.add(job)
             try:
                 status = job.wait(None if seconds == float("inf") else seconds)
             except subprocess.TimeoutExpired:
                 status = None
             finally:
                 end_session(job)
+                self.jobs.discard(job)
         with open(path, encoding="utf-8", errors="replace") as file:
             file.seek(begin)
             output = file.read()

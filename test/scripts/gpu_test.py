@@ -47,14 +47,19 @@ class Machine(unittest.TestCase):
     def program(self, name, body):
         os.chmod(self.write(f"programs/{name}", f"#!/bin/sh\n{body}\n"), 0o755)
 
-    def run_gpu(self, *options):
+    def start_gpu(self, *options):
         at = lambda name: os.path.join(self.path, name)
-        run = subprocess.run(
+        return subprocess.Popen(
             [sys.executable, os.path.join(ROOT, "scripts", "gpu"), "--programs", at("programs"), "--plans", at("plans"),
-             "--results", at("results"), "--goldens", at("none"), *options], capture_output=True, text=True,
+             "--results", at("results"), "--goldens", at("none"), *options], stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
             env={**os.environ, "PATH": f"{at('programs')}:{os.environ['PATH']}", "CALLS": at("calls"),
                  "RECORD": json.dumps(RECORD)})
-        return run.returncode, run.stdout, run.stderr
+
+    def run_gpu(self, *options):
+        job = self.start_gpu(*options)
+        output, error = job.communicate()
+        return job.returncode, output, error
 
 
 class Gpu(Machine):
@@ -198,6 +203,18 @@ class SeveralGpus(Machine):
         self.assertRegex(output, "ranks +skipped +0 s  there are several GPUs: ")
 
 
+def expect_end(test, process):
+    for _ in range(100):  # until it is no process any more, or nobody has waited for it yet
+        try:
+            with open(f"/proc/{process}/stat", encoding="utf-8") as file:
+                if file.read().rpartition(")")[2].split()[0] in "ZX":
+                    return
+        except FileNotFoundError:
+            return
+        time.sleep(0.05)
+    test.fail(f"process {process} goes on")
+
+
 class Run(unittest.TestCase):
     def test_ends_what_takes_too_long_and_all_that_it_started(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -207,16 +224,48 @@ class Run(unittest.TestCase):
             with open(os.path.join(folder, "log.log"), encoding="utf-8") as file:
                 text = file.read()
         self.assertRegex(text, r"^\$ sh -c .*\nchild \d+\nended after \d+\.\d s\n$")
-        child = int(text.split("\nchild ")[1].split()[0])
-        for _ in range(100):  # until it is no process any more, or nobody has waited for it yet
-            try:
-                with open(f"/proc/{child}/stat", encoding="utf-8") as file:
-                    if file.read().rpartition(")")[2].split()[0] in "ZX":
-                        return
-            except FileNotFoundError:
-                return
+        expect_end(self, int(text.split("\nchild ")[1].split()[0]))
+
+
+class Signals(Machine):
+    def test_sigterm_ends_what_runs(self):
+        # exec: so that the process of the program is the one that its number names.
+        self.program("kernels_cuda_conformance_test", 'echo $$ > "$CALLS.running"; exec sleep 600')
+        job = self.start_gpu("--only", "conformance")
+        running = os.path.join(self.path, "calls.running")
+        while job.poll() is None and not (os.path.exists(running) and os.path.getsize(running) > 0):
             time.sleep(0.05)
-        self.fail("the child goes on")
+        job.terminate()
+        job.communicate(timeout=20)
+        self.assertEqual(job.returncode, 128 + 15)
+        with open(running, encoding="utf-8") as file:
+            expect_end(self, int(file.read()))
+
+
+class Sanitizer(Machine):
+    """compute-sanitizer is played by a script that says what racecheck does of a kernel."""
+
+    def sanitize(self, kernel, more=""):
+        self.program("compute-sanitizer", f"""
+[ "$2" = racecheck ] || exit 0
+echo "[  PASSED  ] 2 tests."
+echo "========= Error: Race reported between Read access at {kernel}+0x40"
+echo "{more}"
+exit 9""")
+        return self.run_gpu("--only", "sanitizer")[:2]
+
+    def test_hazards_of_cublas_are_not_ours(self):
+        status, output = self.sanitize("nvjet_sm90_tst_64x8")
+        self.assertRegex(output, "sanitizer +passed +[0-9]+ s  memcheck and racecheck clean")
+        self.assertEqual(status, 0)
+
+    def test_ours_are(self):
+        status, output = self.sanitize("void switchyard::kernels::cuda::attention")
+        self.assertRegex(output, "sanitizer +FAILED +[0-9]+ s  racecheck ended with 9, see .*sanitizer-racecheck-0.log")
+        self.assertEqual(status, 1)
+
+    def test_so_is_what_fails_beside_those_of_cublas(self):
+        self.assertEqual(self.sanitize("nvjet_sm90_tst_64x8", "[  FAILED  ] A.B")[0], 1)
 
 
 class Compare(unittest.TestCase):
