@@ -7,6 +7,7 @@
 #include <simdjson.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 
 namespace switchyard {
@@ -356,6 +357,38 @@ static Status jsonFault(const std::string &file, const std::string &message) {
   return Status::invalidInput(file + ": " + message);
 }
 
+/// Whether `number` is written as an integer, and has more than 64 bits.
+static bool isLongInteger(std::string_view number) {
+  if (number.find_first_of(".eE") != std::string_view::npos)
+    return false;
+  int64_t integer;
+  uint64_t positive;
+  const char *begin = number.data(), *end = begin + number.size();
+  return std::from_chars(begin, end, integer).ec == std::errc::result_out_of_range &&
+         std::from_chars(begin, end, positive).ec != std::errc();
+}
+
+/// `text` with its long integers as reals, which simdjson takes.
+static std::string withoutLongIntegers(std::string_view text) {
+  std::string result;
+  bool isInString = false;
+  for (size_t at = 0; at < text.size();) {
+    size_t begin = at++;
+    char c = text[begin];
+    if (c == '"')
+      isInString = !isInString;
+    else if (isInString && c == '\\' && at < text.size())
+      ++at;
+    else if (!isInString && (c == '-' || (c >= '0' && c <= '9')))
+      at = std::min(text.find_first_not_of("+-.eE0123456789", at), text.size());
+    std::string_view piece = text.substr(begin, at - begin);
+    result += piece;
+    if (isLongInteger(piece))
+      result += "e0";
+  }
+  return result;
+}
+
 Result<Json> parseJson(std::string_view text, const std::string &file, const JsonLimits &limits) {
   if (text.size() > limits.maxBytes)
     return jsonFault(file, fmt::format("has {} bytes, at most {} are read as JSON; split it",
@@ -370,6 +403,11 @@ Result<Json> parseJson(std::string_view text, const std::string &file, const Jso
     return jsonFault(file, "no memory to parse it");
   simdjson::dom::element root;
   auto error = parser.parse(text.data(), text.size()).get(root);
+  if (error == simdjson::NUMBER_ERROR) {
+    // transformers writes 1000000000000000019884624838656 for no limit.
+    std::string rewritten = withoutLongIntegers(text);
+    error = parser.parse(rewritten).get(root);
+  }
   Builder builder(limits.maxValues, maxDepth);
   Json result = error ? Json() : builder.build(root, "");
   if (error || builder.tooDeep()) {

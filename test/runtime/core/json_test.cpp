@@ -47,6 +47,16 @@ TEST(Json, IntegersBeyondInt64AreReal) {
   Json json = parsed("9223372036854775808");
   EXPECT_FALSE(json.isInteger());
   EXPECT_EQ(json.real(), 0x1p63);
+  json =
+      parsed(R"({"model_max_length": 1000000000000000019884624838656, "least": -9223372036854775808,
+                    "less": -9223372036854775809, "id": 9223372036854775807,
+                    "text": "123456789012345678901234567890 \"-1234567890123456789012"})");
+  EXPECT_EQ(json.find("model_max_length")->real(), 1e30);
+  EXPECT_EQ(json.find("least")->integer(), std::numeric_limits<int64_t>::min());
+  EXPECT_EQ(json.find("less")->real(), -0x1p63);
+  EXPECT_EQ(json.find("id")->integer(), std::numeric_limits<int64_t>::max());
+  EXPECT_EQ(json.find("text")->string(),
+            "123456789012345678901234567890 \"-1234567890123456789012");
 }
 
 TEST(Json, FindsAmongManyMembers) {
