@@ -26,7 +26,7 @@ endfunction()
 switchyard_install(runtime
   PROGRAMS moe-bench moe-plan moe-run
   WITHOUT adding-*
-  PARTS libcli11-dev libflatbuffers-dev libfmt-dev libspdlog-dev)
+  PARTS libcli11-dev libflatbuffers-dev libfmt-dev libicu-dev libspdlog-dev)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/examples DESTINATION ${CMAKE_INSTALL_DATADIR}/switchyard
         COMPONENT runtime PATTERN __pycache__ EXCLUDE)
 set(CPACK_COMPONENTS_ALL runtime)

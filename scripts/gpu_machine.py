@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What the runtime alone is built from, as Debian calls it; CUDA's compiler and libraries come from NVIDIA.
 TOOLS = {"cmake": "cmake", "ninja": "ninja-build", "g++": "g++", "flatc": "flatbuffers-compiler"}
 HEADERS = {"flatbuffers/flatbuffers.h": "libflatbuffers-dev", "simdjson.h": "libsimdjson-dev", "dnnl.h": "libdnnl-dev",
-           "CL/cl.h": "ocl-icd-opencl-dev", "sentencepiece_processor.h": "libsentencepiece-dev",
+           "CL/cl.h": "ocl-icd-opencl-dev", "sentencepiece_processor.h": "libsentencepiece-dev", "unicode/regex.h": "libicu-dev",
            "CLI/CLI.hpp": "libcli11-dev", "spdlog/spdlog.h": "libspdlog-dev", "fmt/format.h": "libfmt-dev",
            "yaml-cpp/yaml.h": "libyaml-cpp-dev", "gtest/gtest.h": "libgtest-dev", "gmock/gmock.h": "libgmock-dev",
            "benchmark/benchmark.h": "libbenchmark-dev"}

@@ -56,7 +56,8 @@ public:
       return {};
     }
     std::string text = alpacaPrompt(fields.instruction, fields.input);
-    ids_.assign(1, tokenizer_.bosId());
+    const auto &[before, behind] = tokenizer_.frame();
+    ids_ = before;
     SY_RETURN_IF_ERROR(tokenizer_.encode(text, ids_));
     int64_t promptTokens = static_cast<int64_t>(ids_.size());
     if (promptTokens >= options_.maxSeqLength) {
@@ -67,9 +68,9 @@ public:
     }
     text += ' ';
     text += fields.output;
-    ids_.assign(1, tokenizer_.bosId());
+    ids_ = before;
     SY_RETURN_IF_ERROR(tokenizer_.encode(text, ids_));
-    ids_.push_back(tokenizer_.eosId());
+    ids_.insert(ids_.end(), behind.begin(), behind.end());
     ids_.resize(std::min<size_t>(ids_.size(), options_.maxSeqLength));
     if (promptTokens >= static_cast<int64_t>(ids_.size())) {
       dataset_.skip(index, "nothing of its output is left to predict");

@@ -28,7 +28,7 @@ constexpr ArgumentField kFields[] = {
     {"model", &Args::model, "folder of the Hugging Face checkpoint to start from"},
     {"data", &Args::data, "Alpaca records, a JSON array or one a line"},
     {"output_dir", &Args::outputDir, "where metrics and checkpoints go"},
-    {"tokenizer", &Args::tokenizer, "SentencePiece model (default: the model's tokenizer.model)"},
+    {"tokenizer", &Args::tokenizer, "tokenizer.json or SentencePiece model (default: the model's)"},
     {"ranks", &Args::ranks, "number of ranks; 0: the launcher's, else 1", 0, 1024},
     {"threads", &Args::threads, "worker threads of a rank; 0: the host's cores over its ranks", 0,
      1024},

@@ -20,7 +20,7 @@ struct TrainingArguments {
   std::string model;
   std::string data;
   std::string outputDir;
-  std::string tokenizer;            // empty: tokenizer.model in the model's folder
+  std::string tokenizer;            // empty: the one in the model's folder
   std::string resumeFromCheckpoint; // latest, a folder, or empty
   int64_t ranks = 0;                // 0: as many as mpirun started, else 1
   int64_t threads = 0;              // of a rank; 0: the host's cores over its ranks

@@ -70,14 +70,14 @@ CommunicatorOptions communicatorOptions(double timeout, const std::string &failu
 }
 
 std::string tokenizerPath(const std::string &given, const std::string &model) {
-  return given.empty() ? joinPath(model, "tokenizer.model") : given;
+  return given.empty() ? tokenizerIn(model) : given;
 }
 
 Result<Dataset> loadDataset(const std::string &data, const std::string &tokenizerFile,
                             const Training &training, const Log &log) {
-  SY_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::load(tokenizerFile));
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::load(tokenizerFile));
   SY_ASSIGN_OR_RETURN(Dataset dataset,
-                      loadAlpaca(data, tokenizer, {training.maxSeqLength, training.vocabSize}));
+                      loadAlpaca(data, *tokenizer, {training.maxSeqLength, training.vocabSize}));
   if (!dataset.skipped().empty())
     log.warning("{}", dataset.describeSkipped());
   return dataset;
@@ -92,8 +92,9 @@ Status checkInputs(const std::string &model, const std::string &data,
   if (!fileExists(data))
     return Status::invalidInput(data + ": no such file; --data takes Alpaca records");
   if (!fileExists(tokenizerFile))
-    return Status::invalidInput(tokenizerFile +
-                                ": no such file; --tokenizer takes a SentencePiece model");
+    return Status::invalidInput(
+        tokenizerFile +
+        ": no such file; --tokenizer takes a tokenizer.json or a SentencePiece model");
   return {};
 }
 

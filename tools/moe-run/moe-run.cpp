@@ -104,7 +104,7 @@ int main(int argc, char **argv) {
   evalCommand->add_option("--model", evaluateArguments.model, "Checkpoint folder")->required();
   evalCommand->add_option("--data", evaluateArguments.data, "Alpaca records")->required();
   evalCommand->add_option("--tokenizer", evaluateArguments.tokenizer,
-                          "SentencePiece model (default: the model's tokenizer.model)");
+                          "tokenizer.json or SentencePiece model (default: the model's)");
   addRankFlags(*evalCommand, evaluateArguments);
   evalCommand->add_flag("--debug-nonfinite", evaluateArguments.debugNonfinite,
                         "Fail on a loss that is not finite, and say which operation made the first "

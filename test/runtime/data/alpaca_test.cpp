@@ -15,7 +15,7 @@ protected:
   Result<Dataset> load(std::string_view content, int64_t maxSeqLength = 512,
                        int64_t vocabSize = 512) {
     path_ = folder_.write("data.json", content);
-    return loadAlpaca(path_, *tokenizer_, {maxSeqLength, vocabSize});
+    return loadAlpaca(path_, **tokenizer_, {maxSeqLength, vocabSize});
   }
   std::string loadError(std::string_view content, int64_t maxSeqLength = 512,
                         int64_t vocabSize = 512) {
@@ -25,13 +25,13 @@ protected:
     return dataset.ok() ? "" : dataset.status().message();
   }
   std::vector<int32_t> encode(const std::string &text) {
-    std::vector<int32_t> ids = {tokenizer_->bosId()};
-    EXPECT_TRUE(tokenizer_->encode(text, ids).ok());
+    std::vector<int32_t> ids = {1};
+    EXPECT_TRUE((*tokenizer_)->encode(text, ids).ok());
     return ids;
   }
 
   TestFolder folder_;
-  Result<Tokenizer> tokenizer_;
+  Result<std::unique_ptr<Tokenizer>> tokenizer_;
   std::string path_;
 };
 
@@ -53,7 +53,7 @@ TEST_F(Alpaca, TokenisesAndMasksThePrompt) {
   ASSERT_EQ(dataset->size(), 1);
   SegmentView record = dataset->record(0);
   std::vector<int32_t> expected = encode(alpacaPrompt("Add.", "1 and 2") + " 3");
-  expected.push_back(tokenizer_->eosId());
+  expected.push_back(2);
   EXPECT_EQ(std::vector<int32_t>(record.ids.begin(), record.ids.end()), expected);
   int64_t prompt = static_cast<int64_t>(encode(alpacaPrompt("Add.", "1 and 2")).size());
   EXPECT_EQ(record.promptTokens, prompt);
@@ -64,9 +64,25 @@ TEST_F(Alpaca, TokenisesAndMasksThePrompt) {
   EXPECT_EQ(record.target(record.numTokens() - 1), kIgnoredLabel);
 }
 
+TEST_F(Alpaca, PutsNoBosWhereTheTokenizerHasNone) {
+  tokenizer_ = Tokenizer::load(SWITCHYARD_SOURCE_DIR
+                               "/test/runtime/data/tokenizer/Inputs/qwen/tokenizer.json");
+  ASSERT_TRUE(tokenizer_.ok()) << tokenizer_.status().message();
+  Result<Dataset> dataset = load(std::string("[") + kGood + "]");
+  ASSERT_TRUE(dataset.ok()) << dataset.status().message();
+  std::vector<int32_t> prompt, all;
+  ASSERT_TRUE((*tokenizer_)->encode(alpacaPrompt("Add.", "1 and 2"), prompt).ok());
+  ASSERT_TRUE((*tokenizer_)->encode(alpacaPrompt("Add.", "1 and 2") + " 3", all).ok());
+  ASSERT_EQ((*tokenizer_)->frame().behind.size(), 1u);
+  all.push_back((*tokenizer_)->frame().behind[0]);
+  SegmentView record = dataset->record(0);
+  EXPECT_EQ(std::vector<int32_t>(record.ids.begin(), record.ids.end()), all);
+  EXPECT_EQ(record.promptTokens, static_cast<int64_t>(prompt.size()));
+}
+
 TEST_F(Alpaca, ReadsTheTinySample) {
   Result<Dataset> dataset = loadAlpaca(SWITCHYARD_SOURCE_DIR "/examples/tiny/alpaca_sample.json",
-                                       *tokenizer_, {512, 512});
+                                       **tokenizer_, {512, 512});
   ASSERT_TRUE(dataset.ok()) << dataset.status().message();
   EXPECT_EQ(dataset->size(), 64);
   EXPECT_TRUE(dataset->skipped().empty());
@@ -174,7 +190,7 @@ TEST_F(Alpaca, RefusesAFileWithoutRecords) {
 }
 
 TEST_F(Alpaca, NamesAMissingFile) {
-  Result<Dataset> dataset = loadAlpaca(folder_.file("none.json"), *tokenizer_, {512, 512});
+  Result<Dataset> dataset = loadAlpaca(folder_.file("none.json"), **tokenizer_, {512, 512});
   ASSERT_FALSE(dataset.ok());
   EXPECT_EQ(dataset.status().code(), StatusCode::InvalidInput);
   EXPECT_THAT(dataset.status().message(), HasSubstr("none.json"));

@@ -1,5 +1,5 @@
-#include "runtime/data/SentencePieceModel.h"
 #include "runtime/data/Tokenizer.h"
+#include "runtime/data/tokenizer/SentencePieceModel.h"
 #include "test/runtime/core/TestFolder.h"
 
 #include <gmock/gmock.h>
@@ -61,11 +61,11 @@ TEST(SentencePieceModel, TheTableItTakesIsOneTheLibraryTakes) {
   std::string model = TestFolder::read(SWITCHYARD_SOURCE_DIR "/examples/tiny/tokenizer.model");
   // A second normalizer_spec merges into the first.
   std::string path = folder.write("tokenizer.model", model + modelWith(Table().bytes()));
-  Result<Tokenizer> tokenizer = Tokenizer::load(path);
+  Result<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::load(path);
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();
   std::vector<int32_t> ids;
-  ASSERT_TRUE(tokenizer->encode("a cat", ids).ok());
-  EXPECT_EQ(*tokenizer->decode(ids), "b cbt");
+  ASSERT_TRUE((*tokenizer)->encode("a cat", ids).ok());
+  EXPECT_EQ(*(*tokenizer)->decode(ids), "b cbt");
 
   Table damaged;
   damaged.units[0] = 0x7fffffffu;

@@ -1,4 +1,4 @@
-#include "runtime/data/SentencePieceModel.h"
+#include "runtime/data/tokenizer/SentencePieceModel.h"
 
 #include <cstdint>
 #include <cstring>
