@@ -28,7 +28,7 @@ namespace switchyard {
 struct CheckpointSaverOptions {
   std::string outputDir;
   std::string modelFolder;   // config.json and the tokenizer's files are copied from here
-  std::string tokenizerFile; // stands for its tokenizer.model; may be empty
+  std::string tokenizerFile; // in their place if it lies elsewhere; may be empty
   /// Host memory for a rank's part on its way to the disk, at most; a few MiB are taken in any
   /// case.
   uint64_t stagingLimit = uint64_t{1} << 30;

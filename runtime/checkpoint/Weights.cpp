@@ -2,11 +2,13 @@
 
 #include "runtime/core/Floats.h"
 #include "runtime/core/Json.h"
+#include "runtime/data/Tokenizer.h"
 #include "runtime/plan/Layout.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <unordered_set>
 
 namespace switchyard {
@@ -154,17 +156,21 @@ Status checkExtra(const Checkpoint &checkpoint, std::span<const HostState> state
 
 namespace {
 
-/// What a Hugging Face folder has beside its weights and config.json.
-constexpr const char *kCopiedFiles[] = {"generation_config.json",
-                                        "tokenizer.model",
-                                        "tokenizer.json",
-                                        "tokenizer_config.json",
-                                        "special_tokens_map.json",
-                                        "added_tokens.json",
-                                        "chat_template.json",
-                                        "chat_template.jinja",
-                                        "vocab.json",
-                                        "merges.txt"};
+// What a Hugging Face folder has beside its weights and config.json.
+constexpr const char *kModelFiles[] = {"generation_config.json", "chat_template.json",
+                                       "chat_template.jinja"};
+constexpr const char *kTokenizerFiles[] = {"tokenizer.model", "tokenizer.json", "vocab.json",
+                                           "merges.txt", "added_tokens.json"};
+constexpr const char *kTokenizerSettings[] = {"tokenizer_config.json", "special_tokens_map.json"};
+
+/// Copies those of the files `names` that `from` has.
+Status copyFiles(std::span<const char *const> names, const std::string &from,
+                 const std::string &to) {
+  for (const char *name : names)
+    if (std::string file = joinPath(from, name); fileExists(file))
+      SY_RETURN_IF_ERROR(copyFile(file, joinPath(to, name), FilePlace::InAtomicFolder));
+  return {};
+}
 
 /// A tensor to be written: elements [begin, end) of a state.
 struct Piece {
@@ -267,15 +273,18 @@ Status writeConfig(const std::string &folder, const std::string &modelFolder, Fl
 
 Status copyModelFiles(const std::string &modelFolder, const std::string &tokenizerFile,
                       const std::string &folder) {
-  for (const char *name : kCopiedFiles) {
-    std::string from = joinPath(modelFolder, name);
-    if (fileExists(from))
-      SY_RETURN_IF_ERROR(copyFile(from, joinPath(folder, name), FilePlace::InAtomicFolder));
+  SY_RETURN_IF_ERROR(copyFiles(kModelFiles, modelFolder, folder));
+  std::error_code error;
+  const std::string place = std::filesystem::absolute(tokenizerFile, error).parent_path().string();
+  if (tokenizerFile.empty() || std::filesystem::equivalent(modelFolder, place, error)) {
+    SY_RETURN_IF_ERROR(copyFiles(kTokenizerFiles, modelFolder, folder));
+    return copyFiles(kTokenizerSettings, modelFolder, folder);
   }
-  std::string tokenizer = joinPath(folder, "tokenizer.model");
-  if (tokenizerFile.empty() || fileExists(tokenizer))
-    return {};
-  return copyFile(tokenizerFile, tokenizer, FilePlace::InAtomicFolder);
+  SY_ASSIGN_OR_RETURN(std::string name, tokenizerName(tokenizerFile));
+  // What a tokenizer.json needs lies beside it; a SentencePiece model is whole.
+  SY_RETURN_IF_ERROR(
+      copyFiles(kTokenizerSettings, name == kTokenizerJson ? place : modelFolder, folder));
+  return copyFile(tokenizerFile, joinPath(folder, name), FilePlace::InAtomicFolder);
 }
 
 Status exportFolder(const std::string &target, std::span<const HostState> states,

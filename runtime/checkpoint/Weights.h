@@ -56,15 +56,16 @@ Status loadStates(const Checkpoint &checkpoint, std::span<const HostState> state
 Status checkExtra(const Checkpoint &checkpoint, std::span<const HostState> states);
 
 /// Copies to `folder`, an AtomicFolder's under construction, what `modelFolder` has beside its
-/// weights and config.json: the generation config and the tokenizer's files; and `tokenizerFile`,
-/// if it is not empty, as tokenizer.model where there is none.
+/// weights and config.json: the generation config, chat templates and the tokenizer's files. Where
+/// `tokenizerFile`, which may be empty, lies elsewhere, it takes the place of the model's own
+/// tokenizer.
 Status copyModelFiles(const std::string &modelFolder, const std::string &tokenizerFile,
                       const std::string &folder);
 
 struct ExportOptions {
   /// Where config.json, generation_config.json and the tokenizer's files are copied from.
   std::string modelFolder;
-  /// A SentencePiece model to take where modelFolder has no tokenizer.model; may be empty.
+  /// The tokenizer, in place of modelFolder's own if it lies elsewhere; may be empty.
   std::string tokenizerFile;
   /// What is written; by default as the states are, which then are all of one dtype.
   std::optional<kernels::DType> dtype;

@@ -265,13 +265,41 @@ TEST_F(WeightsTest, ExportUpdatesTheDTypeWhereItStands) {
 }
 
 TEST_F(WeightsTest, ExportTakesATokenizerFromElsewhere) {
+  folder_.write("model/tokenizer.json", "{\"its\": \"own\"}");
+  folder_.write("model/vocab.json", "{}");
+  folder_.write("model/special_tokens_map.json", "map");
   options_.tokenizerFile = folder_.write("other.model", "theirs");
   exported();
   EXPECT_EQ(TestFolder::read(folder_.file("out/tokenizer.model")), "theirs");
-  std::filesystem::remove_all(folder_.file("out"));
+  EXPECT_EQ(TestFolder::read(folder_.file("out/special_tokens_map.json")), "map");
+  EXPECT_FALSE(fileExists(folder_.file("out/tokenizer.json")));
+  EXPECT_FALSE(fileExists(folder_.file("out/vocab.json")));
+}
+
+TEST_F(WeightsTest, ExportTakesATokenizerJsonFromElsewhereWithItsSettings) {
   folder_.write("model/tokenizer.model", "its own");
+  folder_.write("model/tokenizer_config.json", "its own");
+  folder_.write("model/special_tokens_map.json", "its own");
+  std::filesystem::create_directory(folder_.file("else where"));
+  folder_.write("else where/tokenizer_config.json", "settings");
+  options_.tokenizerFile = folder_.write("else where/other", "{\"model\": {}}");
   exported();
-  EXPECT_EQ(TestFolder::read(folder_.file("out/tokenizer.model")), "its own");
+  EXPECT_EQ(TestFolder::read(folder_.file("out/tokenizer.json")), "{\"model\": {}}");
+  EXPECT_EQ(TestFolder::read(folder_.file("out/tokenizer_config.json")), "settings");
+  EXPECT_FALSE(fileExists(folder_.file("out/special_tokens_map.json")));
+  EXPECT_FALSE(fileExists(folder_.file("out/tokenizer.model")));
+}
+
+TEST_F(WeightsTest, ExportTakesAllOfAModelsOwnTokenizer) {
+  const char *names[] = {"tokenizer.model",         "tokenizer.json",     "tokenizer_config.json",
+                         "special_tokens_map.json", "vocab.json",         "merges.txt",
+                         "added_tokens.json",       "chat_template.jinja"};
+  for (const char *name : names)
+    folder_.write(std::string("model/") + name, name);
+  options_.tokenizerFile = folder_.file("model/../model/tokenizer.model");
+  exported();
+  for (const char *name : names)
+    EXPECT_EQ(TestFolder::read(folder_.file(std::string("out/") + name)), name);
 }
 
 TEST_F(WeightsTest, AFailedExportLeavesNothing) {
