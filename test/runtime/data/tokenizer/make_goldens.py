@@ -80,8 +80,9 @@ def sentence_piece(normalizer, pre_tokenizer):
     """As converted SentencePiece models are: characters, bytes for those that have no token, no cuts."""
     trained = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     trained.pre_tokenizer = pre_tokenizers.Metaspace()
-    trained.train_from_iterator(texts(), trainers.BpeTrainer(
-        vocab_size=480, limit_alphabet=90, show_progress=False,
+    english = [text for text in texts() if text not in LANGUAGES]  # so that there are characters without a token
+    trained.train_from_iterator(english, trainers.BpeTrainer(
+        vocab_size=480, show_progress=False,
         special_tokens=["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]))
     form = json.loads(trained.to_str())
     form["added_tokens"] = form["added_tokens"][:3]  # the bytes are ordinary tokens
