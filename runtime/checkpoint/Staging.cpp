@@ -5,18 +5,25 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <sys/mman.h>
 
 namespace switchyard::checkpoint {
 
+Staging::~Staging() {
+  if (memory_)
+    ::munmap(memory_, bytes_);
+}
+
 Status Staging::allocate(uint64_t bytes) {
-  constexpr uint64_t kPage = 4096;
-  const uint64_t whole = (std::max<uint64_t>(bytes, 1) + kPage - 1) / kPage * kPage;
-  memory_.reset(static_cast<std::byte *>(std::aligned_alloc(kPage, whole)));
-  if (!memory_)
+  bytes = std::max<uint64_t>(bytes, 1); // an empty mapping is an error
+  void *memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED)
     return Status::doesNotFit(fmt::format(
         "cannot allocate {} bytes of host memory for checkpoints on their way to the disk", bytes));
-  std::memset(memory_.get(), 0, whole); // now, not in the middle of the first save
+  memory_ = static_cast<std::byte *>(memory);
   bytes_ = bytes;
+  (void)::madvise(memory, bytes, MADV_HUGEPAGE); // where the system has large pages
+  std::memset(memory, 0, bytes);                 // now, not in the middle of the first save
   return {};
 }
 
@@ -47,7 +54,7 @@ std::span<std::byte> Staging::take(size_t size) {
     return place.has_value();
   });
   pieces_.push_back({*place, *place + size});
-  return {memory_.get() + *place, size};
+  return {memory_ + *place, size};
 }
 
 void Staging::push() {
@@ -65,7 +72,7 @@ std::optional<std::span<const std::byte>> Staging::pop() {
     return std::nullopt;
   isPopped_ = true;
   const Piece &piece = pieces_.front();
-  return std::span<const std::byte>(memory_.get() + piece.begin, piece.end - piece.begin);
+  return std::span<const std::byte>(memory_ + piece.begin, piece.end - piece.begin);
 }
 
 void Staging::giveBack() {

@@ -6,9 +6,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <deque>
-#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -20,7 +18,11 @@ namespace switchyard::checkpoint {
 /// disturb who copies.
 class Staging {
 public:
-  /// `bytes` of memory that is really there. DoesNotFit: it is not.
+  Staging() = default;
+  Staging(const Staging &) = delete;
+  ~Staging();
+
+  /// Once: `bytes` of memory that is really there. DoesNotFit: it is not.
   Status allocate(uint64_t bytes);
   uint64_t bytes() const { return bytes_; }
 
@@ -47,10 +49,7 @@ private:
 
   std::optional<size_t> placeFor(size_t size) const;
 
-  struct Free {
-    void operator()(std::byte *memory) const { std::free(memory); }
-  };
-  std::unique_ptr<std::byte, Free> memory_;
+  std::byte *memory_ = nullptr;
   uint64_t bytes_ = 0;
   std::mutex mutex_;
   std::condition_variable changed_;
