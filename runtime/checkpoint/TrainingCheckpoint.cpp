@@ -22,6 +22,7 @@ constexpr uint64_t kMaxManifestBytes = uint64_t{100} << 20;
 constexpr uint64_t kMaxModelFileBytes = uint64_t{1} << 30;
 constexpr char kPrefix[] = "checkpoint-";
 constexpr size_t kNamedDifferences = 4;
+constexpr int64_t kBlocksAtOnce = 16;
 
 Status damaged(const std::string &path, const std::string &what) {
   return Status::invalidInput(path + ": " + what +
@@ -109,32 +110,55 @@ int64_t TrainingCheckpoint::findState(std::string_view name) const {
   return found == manifest_.states.end() ? -1 : found - manifest_.states.begin();
 }
 
-/// Elements of the part, each block of them checked.
+/// Blocks of a piece's bytes, each checked, into `out`.
+Status TrainingCheckpoint::readBlocks(const Part &part, int64_t firstBlock,
+                                      const FileReader &reader, std::span<std::byte> out) const {
+  const uint64_t at = part.at + static_cast<uint64_t>(firstBlock * kChecksumBytes);
+  SY_RETURN_IF_ERROR(reader.read(at, out));
+  for (size_t begin = 0; begin < out.size(); begin += kChecksumBytes, ++firstBlock) {
+    const auto block = out.subspan(begin, std::min<size_t>(kChecksumBytes, out.size() - begin));
+    if (checksum(block) != part.piece->checksums[firstBlock])
+      return damaged(reader.path(),
+                     fmt::format("state {}: the bytes from {} to {} do not have the checksum that "
+                                 "{} says",
+                                 manifest_.states[part.piece->state].name, at + begin,
+                                 at + begin + block.size(), kManifestFile));
+  }
+  return {};
+}
+
+/// Elements of the part: those blocks that they fill straight into `out`, the others beside it.
 Status TrainingCheckpoint::readPart(const Part &part, ElementRange elements,
                                     std::span<std::byte> out, uint64_t *bytesRead) const {
-  const SavedState &state = manifest_.states[part.piece->state];
-  const int64_t width = kernels::byteSize(state.dtype);
-  const std::string path =
-      joinPath(folder_, rankFileName(static_cast<int64_t>(part.rank),
-                                     static_cast<int64_t>(manifest_.rankFiles.size())));
-  SY_ASSIGN_OR_RETURN(FileReader reader, FileReader::open(path));
+  const int64_t width = kernels::byteSize(manifest_.states[part.piece->state].dtype);
   const int64_t begin = (elements.begin - part.piece->elements.begin) * width;
   const int64_t end = (elements.end - part.piece->elements.begin) * width;
   const int64_t pieceBytes = part.piece->elements.count() * width;
-  for (int64_t block = begin / kChecksumBytes; block * kChecksumBytes < end; ++block) {
+  SY_ASSIGN_OR_RETURN(
+      FileReader reader,
+      FileReader::open(joinPath(folder_, rankFileName(static_cast<int64_t>(part.rank),
+                                                      std::ssize(manifest_.rankFiles)))));
+  std::vector<std::byte> buffer;
+  for (int64_t block = begin / kChecksumBytes; block * kChecksumBytes < end;) {
     const int64_t first = block * kChecksumBytes;
-    const int64_t last = std::min(first + kChecksumBytes, pieceBytes);
-    SY_ASSIGN_OR_RETURN(std::string bytes, reader.read(part.at + static_cast<uint64_t>(first),
-                                                       static_cast<uint64_t>(last - first)));
-    if (checksum(bytes) != part.piece->checksums[block])
-      return damaged(path, fmt::format("state {}: the bytes from {} to {} do not have the checksum "
-                                       "that {} says",
-                                       state.name, part.at + first, part.at + last, kManifestFile));
+    // As many whole blocks as `out` takes at once; else one.
+    int64_t last = std::min(end == pieceBytes ? end : end / kChecksumBytes * kChecksumBytes,
+                            first + kBlocksAtOnce * kChecksumBytes);
+    const bool isInside = !out.empty() && first >= begin && last > first;
+    if (!isInside)
+      last = std::min(first + kChecksumBytes, pieceBytes);
+    const auto size = static_cast<size_t>(last - first);
+    if (!isInside)
+      buffer.resize(size);
+    const std::span<std::byte> to =
+        isInside ? out.subspan(static_cast<size_t>(first - begin), size) : std::span(buffer);
+    SY_RETURN_IF_ERROR(readBlocks(part, block, reader, to));
     if (bytesRead)
-      *bytesRead += bytes.size();
-    const int64_t from = std::max(first, begin), to = std::min(last, end);
-    if (!out.empty())
-      std::memcpy(out.data() + (from - begin), bytes.data() + (from - first), to - from);
+      *bytesRead += size;
+    if (const int64_t from = std::max(first, begin); !isInside && !out.empty())
+      std::memcpy(out.data() + (from - begin), buffer.data() + (from - first),
+                  static_cast<size_t>(std::min(last, end) - from));
+    block += (last - first + kChecksumBytes - 1) / kChecksumBytes;
   }
   return {};
 }

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "runtime/checkpoint/Manifest.h"
+#include "runtime/core/File.h"
 #include "runtime/core/Json.h"
 
 #include <atomic>
@@ -50,6 +51,8 @@ private:
   TrainingCheckpoint() = default;
   Status checkFiles() const;
   Status openRankFile(size_t rank);
+  Status readBlocks(const Part &part, int64_t firstBlock, const FileReader &reader,
+                    std::span<std::byte> out) const;
   Status readPart(const Part &part, ElementRange elements, std::span<std::byte> out,
                   uint64_t *bytesRead) const;
 

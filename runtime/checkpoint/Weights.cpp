@@ -104,6 +104,7 @@ Status loadElements(const Checkpoint &checkpoint, const HostState &state, int64_
     return Status::failed(fmt::format(
         "state {}: elements [{}, {}) do not fit into {} bytes or the state's {} elements",
         state.name, begin, end, destination.size(), slices.back().end));
+  std::vector<std::byte> stored; // what is to be converted
   for (const SourceSlice &slice : slices) {
     SY_ASSIGN_OR_RETURN(const TensorEntry *entry,
                         checkedEntry(checkpoint, state, slice, to, options));
@@ -111,11 +112,17 @@ Status loadElements(const Checkpoint &checkpoint, const HostState &state, int64_
     int64_t last = std::min(end, slice.end);
     if (first >= last)
       continue;
-    SY_ASSIGN_OR_RETURN(auto bytes,
-                        checkpoint.bytes(*entry, first - slice.begin, last - slice.begin));
     auto part = destination.subspan(static_cast<uint64_t>(first - begin) * byteSize(to),
                                     static_cast<uint64_t>(last - first) * byteSize(to));
-    convertFloats(*formatOf(entry->dtype), bytes, to, part);
+    const FloatFormat from = *formatOf(entry->dtype);
+    std::span<std::byte> bytes = part;
+    if (from != to) {
+      stored.resize(static_cast<uint64_t>(last - first) * byteSize(from));
+      bytes = stored;
+    }
+    SY_RETURN_IF_ERROR(checkpoint.read(*entry, first - slice.begin, last - slice.begin, bytes));
+    if (from != to)
+      convertFloats(from, bytes, to, part);
     if (options.bytesRead)
       *options.bytesRead += bytes.size();
   }

@@ -224,13 +224,25 @@ FileReader::~FileReader() {
     ::close(descriptor_);
 }
 
+Status FileReader::checkRange(uint64_t offset, uint64_t count) const {
+  return offset <= size_ && count <= size_ - offset
+             ? Status()
+             : unreadable(path_, "it has " + std::to_string(size_) + " bytes, expected " +
+                                     std::to_string(count) + " from " + std::to_string(offset) +
+                                     " on");
+}
+
 Result<std::string> FileReader::read(uint64_t offset, uint64_t count) const {
-  if (offset > size_ || count > size_ - offset)
-    return unreadable(path_, "it has " + std::to_string(size_) + " bytes, expected " +
-                                 std::to_string(count) + " from " + std::to_string(offset) + " on");
+  SY_RETURN_IF_ERROR(checkRange(offset, count)); // before the memory for it is taken
   std::string content(count, '\0');
-  for (size_t filled = 0; filled < content.size();) {
-    ssize_t got = ::pread(descriptor_, content.data() + filled, content.size() - filled,
+  SY_RETURN_IF_ERROR(read(offset, std::as_writable_bytes(std::span(content))));
+  return content;
+}
+
+Status FileReader::read(uint64_t offset, std::span<std::byte> out) const {
+  SY_RETURN_IF_ERROR(checkRange(offset, out.size()));
+  for (size_t filled = 0; filled < out.size();) {
+    ssize_t got = ::pread(descriptor_, out.data() + filled, out.size() - filled,
                           static_cast<off_t>(offset + filled));
     if (got < 0 && errno == EINTR)
       continue;
@@ -240,7 +252,7 @@ Result<std::string> FileReader::read(uint64_t offset, uint64_t count) const {
       return unreadable(path_, "it became shorter meanwhile; run again when nothing writes it");
     filled += static_cast<size_t>(got);
   }
-  return content;
+  return {};
 }
 
 Result<std::string> readFile(const std::string &path, uint64_t maxBytes) {

@@ -45,13 +45,17 @@ public:
   FileReader &operator=(FileReader &&other) noexcept;
   ~FileReader();
 
+  const std::string &path() const { return path_; }
   /// In bytes, when it was opened.
   uint64_t size() const { return size_; }
   /// `count` bytes from `offset` on; refused if the file has not that many.
   Result<std::string> read(uint64_t offset, uint64_t count) const;
+  /// The same, as many as `out` has. Safe to use from several threads at once.
+  Status read(uint64_t offset, std::span<std::byte> out) const;
 
 private:
   FileReader() = default;
+  Status checkRange(uint64_t offset, uint64_t count) const;
 
   std::string path_;
   int descriptor_ = -1;

@@ -484,17 +484,18 @@ Status Executor::readBuffer(const Binding &binding, uint32_t buffer, uint64_t by
                           bytes.size());
 }
 
-Status Executor::zeroGradients() {
+Status Executor::zeroState(size_t index) {
+  const State &state = plan_.states[index];
+  const uint64_t bytes = stateBytes_[index];
   uint64_t &reached = highWater_[static_cast<size_t>(Arena::State)];
-  for (size_t i = 0; i < plan_.states.size(); ++i) {
-    const State &state = plan_.states[i];
-    if (state.kind != StateKind::Gradient)
-      continue;
-    uint64_t bytes = stateBytes_[i];
-    reached = std::max(reached, alignUp(state.offset + bytes));
-    SY_RETURN_IF_ERROR(
-        device_->fillZero(arenas_[static_cast<size_t>(Arena::State)].data() + state.offset, bytes));
-  }
+  reached = std::max(reached, alignUp(state.offset + bytes));
+  return device_->fillZero(arenas_[static_cast<size_t>(Arena::State)].data() + state.offset, bytes);
+}
+
+Status Executor::zeroGradients() {
+  for (size_t i = 0; i < plan_.states.size(); ++i)
+    if (plan_.states[i].kind == StateKind::Gradient)
+      SY_RETURN_IF_ERROR(zeroState(i));
   return {};
 }
 

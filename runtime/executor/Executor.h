@@ -238,6 +238,8 @@ public:
   Status readBuffer(const Binding &binding, uint32_t buffer, uint64_t byteOffset,
                     std::span<std::byte> bytes);
 
+  /// Sets this rank's part of a state to zero.
+  Status zeroState(size_t state);
   /// Sets every gradient state to zero.
   Status zeroGradients();
 

@@ -42,6 +42,11 @@ public:
   Result<std::span<const std::byte>> bytes(const TensorEntry &entry) const {
     return files_[entry.shard].bytes(entry);
   }
+  /// The same to `out`, which has their size.
+  Status read(const TensorEntry &entry, int64_t begin, int64_t end,
+              std::span<std::byte> out) const {
+    return files_[entry.shard].read(entry, begin, end, out);
+  }
 
   /// The sum over the files of SafetensorsFile::bytesRead().
   uint64_t bytesRead() const;

@@ -184,27 +184,50 @@ const TensorEntry *SafetensorsFile::find(std::string_view name) const {
   return found == byName_.end() || nameAt(*found) != name ? nullptr : &tensors_[*found];
 }
 
+Status SafetensorsFile::checkElements(const TensorEntry &entry, int64_t begin, int64_t end) const {
+  return begin >= 0 && begin <= end && end <= entry.count()
+             ? Status()
+             : tensorFault(path_, entry.name,
+                           fmt::format("elements [{}, {}) are asked for, it has {}", begin, end,
+                                       entry.count()));
+}
+
+/// What it has when it is opened again.
+Status SafetensorsFile::checkSize(uint64_t bytes) const {
+  return bytes == fileBytes_ ? Status()
+                             : Status::invalidInput(fmt::format(
+                                   "{}: has {} bytes, but had {} when its header was read; do not "
+                                   "change it meanwhile",
+                                   path_, bytes, fileBytes_));
+}
+
 Result<std::span<const std::byte>> SafetensorsFile::bytes(const TensorEntry &entry, int64_t begin,
                                                           int64_t end) const {
-  if (begin < 0 || end < begin || end > entry.count())
-    return tensorFault(
-        path_, entry.name,
-        fmt::format("elements [{}, {}) are asked for, it has {}", begin, end, entry.count()));
+  SY_RETURN_IF_ERROR(checkElements(entry, begin, end));
   std::lock_guard lock(lazy_->mutex);
   if (!lazy_->map) {
     SY_ASSIGN_OR_RETURN(MappedFile map, MappedFile::open(path_));
-    if (map.bytes().size() != fileBytes_)
-      return Status::invalidInput(
-          fmt::format("{}: has {} bytes, but had {} when its header was read; do not change it "
-                      "meanwhile",
-                      path_, map.bytes().size(), fileBytes_));
+    SY_RETURN_IF_ERROR(checkSize(map.bytes().size()));
     lazy_->map = std::move(map);
   }
-  uint64_t size = static_cast<uint64_t>(byteSize(entry.dtype));
-  uint64_t count = static_cast<uint64_t>(end - begin) * size;
+  const auto count = static_cast<uint64_t>((end - begin) * byteSize(entry.dtype));
   lazy_->bytesRead += count;
-  return lazy_->map->bytes().subspan(dataBegin_ + entry.begin + static_cast<uint64_t>(begin) * size,
-                                     count);
+  return lazy_->map->bytes().subspan(placeOf(entry, begin), count);
+}
+
+Status SafetensorsFile::read(const TensorEntry &entry, int64_t begin, int64_t end,
+                             std::span<std::byte> out) const {
+  SY_RETURN_IF_ERROR(checkElements(entry, begin, end));
+  {
+    std::lock_guard lock(lazy_->mutex);
+    if (!lazy_->reader) {
+      SY_ASSIGN_OR_RETURN(FileReader reader, FileReader::open(path_));
+      SY_RETURN_IF_ERROR(checkSize(reader.size()));
+      lazy_->reader = std::move(reader);
+    }
+  }
+  lazy_->bytesRead += out.size();
+  return lazy_->reader->read(placeOf(entry, begin), out);
 }
 
 Result<std::span<const std::byte>> SafetensorsFile::bytes(const TensorEntry &entry) const {

@@ -2,8 +2,8 @@
 // the tensors' bytes without gap or overlap up to the end of the file
 // (https://github.com/huggingface/safetensors, README "Format").
 //
-// open() reads the header only. The tensors are mapped on the first call of bytes(), which is also
-// when the disk is read.
+// open() reads the header only. read() reads what it is asked for; bytes() maps the file on its
+// first call, and the disk is read when what it gives is touched.
 #pragma once
 
 #include "runtime/core/File.h"
@@ -54,6 +54,8 @@ public:
   Result<std::span<const std::byte>> bytes(const TensorEntry &entry, int64_t begin,
                                            int64_t end) const;
   Result<std::span<const std::byte>> bytes(const TensorEntry &entry) const;
+  /// The same to `out`, which has their size.
+  Status read(const TensorEntry &entry, int64_t begin, int64_t end, std::span<std::byte> out) const;
 
   /// How many bytes were asked for so far, the header's included: a test counts with it what is
   /// really read.
@@ -63,11 +65,18 @@ private:
   struct Lazy {
     std::mutex mutex;
     std::optional<MappedFile> map;
+    std::optional<FileReader> reader;
     std::atomic<uint64_t> bytesRead = 0;
   };
 
   SafetensorsFile() : lazy_(std::make_unique<Lazy>()) {}
   Status readHeader(std::string_view header);
+  Status checkElements(const TensorEntry &entry, int64_t begin, int64_t end) const;
+  Status checkSize(uint64_t bytes) const;
+  /// Where its bytes are in the file.
+  uint64_t placeOf(const TensorEntry &entry, int64_t begin) const {
+    return dataBegin_ + entry.begin + static_cast<uint64_t>(begin * byteSize(entry.dtype));
+  }
 
   std::string path_;
   uint64_t fileBytes_ = 0;

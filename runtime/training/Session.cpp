@@ -1,8 +1,10 @@
 #include "runtime/training/Session.h"
 
 #include "runtime/checkpoint/Weights.h"
+#include "runtime/core/Ahead.h"
 #include "runtime/core/Floats.h"
 #include "runtime/plan/Layout.h"
+#include "runtime/plan/SavedStates.h"
 
 #include <algorithm>
 #include <bit>
@@ -13,6 +15,8 @@ namespace switchyard {
 
 /// Elements of a state that pass through host memory at once when it is loaded.
 static constexpr int64_t kStagingElements = int64_t{1} << 22;
+/// A disk wants several reads at once, and checksums take time.
+static constexpr int kReadingThreads = 4;
 
 double StepSums::expertLoadMaxOverMean(int64_t numExperts) const {
   double worst = 0;
@@ -54,36 +58,58 @@ Status Session::loadParameters(const Checkpoint &checkpoint) {
       sources.push_back({state.name, state.dtype, state.shape, state.source, nullptr});
   SY_RETURN_IF_ERROR(checkExtra(checkpoint, sources));
 
-  const LoadOptions options{.bytesRead = &bytesRead_};
-  for (size_t index = 0; index < plan().states.size(); ++index) {
+  std::vector<bool> isRead;
+  for (const State &state : plan().states)
+    isRead.push_back(state.kind == StateKind::Parameter || state.kind == StateKind::Master);
+  return fillStates(isRead, [&](size_t index, int64_t begin, int64_t end, std::span<std::byte> out,
+                                uint64_t &bytesRead) {
     const State &state = plan().states[index];
-    const HostState source{state.name, state.dtype, state.shape, state.source, nullptr};
-    const bool isLoaded = state.kind == StateKind::Parameter || state.kind == StateKind::Master;
-    SY_RETURN_IF_ERROR(fillState(index, [&](int64_t begin, int64_t end, std::span<std::byte> out) {
-      return isLoaded ? loadElements(checkpoint, source, begin, end, out, options) : Status();
-    }));
-  }
-  return {};
+    return loadElements(checkpoint, {state.name, state.dtype, state.shape, state.source, nullptr},
+                        begin, end, out, {.bytesRead = &bytesRead});
+  });
 }
 
-/// This rank's part, with its padding, which is zero. `read` gets a buffer of zeros.
-Status Session::fillState(size_t index, const ReadElements &read) {
-  const State &state = plan().states[index];
-  const int64_t width = kernels::byteSize(state.dtype);
-  const ElementRange held =
-      localRange(state.shape, state.sharding, plan().mesh, agreement_->rank());
-  const auto count = static_cast<int64_t>(localBytesOf(state, plan().mesh)) / width;
-  std::vector<std::byte> staging;
-  for (int64_t begin = 0; begin < count; begin += kStagingElements) {
-    const int64_t end = std::min(count, begin + kStagingElements);
-    staging.assign((end - begin) * width, std::byte{0});
-    const int64_t last = std::min(end, held.count());
-    if (begin < last)
-      SY_RETURN_IF_ERROR(read(held.begin + begin, held.begin + last,
-                              std::span(staging).first((last - begin) * width)));
-    SY_RETURN_IF_ERROR(executor_->writeState(index, begin * width, staging));
+/// This rank's parts of all states: those that are not read become zero, as does padding. Pieces
+/// are read ahead of what is done with them.
+Status Session::fillStates(const std::vector<bool> &isRead, const ReadElements &read) {
+  struct Piece {
+    size_t state = 0;
+    int64_t begin = 0, end = 0; // elements of the rank's part; none: all of it becomes zero
+    uint64_t bytesRead = 0;
+  };
+  std::vector<Piece> pieces;
+  for (size_t index = 0; index < plan().states.size(); ++index) {
+    const State &state = plan().states[index];
+    if (!isRead[index])
+      pieces.push_back({index});
+    const auto count =
+        static_cast<int64_t>(localBytesOf(state, plan().mesh)) / kernels::byteSize(state.dtype);
+    for (int64_t begin = 0; isRead[index] && begin < count; begin += kStagingElements)
+      pieces.push_back({index, begin, std::min(count, begin + kStagingElements)});
   }
-  return {};
+  const auto make = [&](size_t number, std::vector<std::byte> &buffer) -> Status {
+    Piece &piece = pieces[number];
+    const State &state = plan().states[piece.state];
+    const auto width = static_cast<size_t>(kernels::byteSize(state.dtype));
+    const ElementRange held =
+        localRange(state.shape, state.sharding, plan().mesh, agreement_->rank());
+    const int64_t last = std::clamp(held.count(), piece.begin, piece.end);
+    buffer.resize(static_cast<size_t>(piece.end - piece.begin) * width);
+    const auto data = std::span(buffer).first(static_cast<size_t>(last - piece.begin) * width);
+    std::ranges::fill(std::span(buffer).subspan(data.size()), std::byte{0});
+    return data.empty() ? Status()
+                        : read(piece.state, held.begin + piece.begin, held.begin + last, data,
+                               piece.bytesRead);
+  };
+  const auto use = [&](size_t number, std::span<const std::byte> bytes) {
+    const Piece &piece = pieces[number];
+    if (!isRead[piece.state])
+      return executor_->zeroState(piece.state);
+    bytesRead_ += piece.bytesRead;
+    const auto width = static_cast<uint64_t>(kernels::byteSize(plan().states[piece.state].dtype));
+    return executor_->writeState(piece.state, static_cast<uint64_t>(piece.begin) * width, bytes);
+  };
+  return makeAhead(pieces.size(), kReadingThreads, make, use);
 }
 
 /// The state of `checkpoint` that `state` is made of: the one of its name; of parameters in float32
@@ -100,37 +126,32 @@ static int64_t savedStateFor(const TrainingCheckpoint &checkpoint, const Plan &p
   return same >= 0 || state.of < 0 ? same : checkpoint.findState(plan.states[state.of].name);
 }
 
-Status Session::loadState(const TrainingCheckpoint &checkpoint, size_t index, size_t from) {
-  const DType to = plan().states[index].dtype;
-  const DType dtype = checkpoint.manifest().states[from].dtype;
-  std::vector<std::byte> buffer;
-  return fillState(index, [&](int64_t begin, int64_t end, std::span<std::byte> out) -> Status {
-    if (dtype == to)
-      return checkpoint.read(from, begin, end, out, &bytesRead_);
-    buffer.resize((end - begin) * kernels::byteSize(dtype));
-    SY_RETURN_IF_ERROR(checkpoint.read(from, begin, end, buffer, &bytesRead_));
-    convertFloats(*floatFormat(dtype), buffer, *floatFormat(to), out);
-    return {};
-  });
-}
-
 Status Session::loadStates(const TrainingCheckpoint &checkpoint) {
   const std::vector<SavedState> &saved = checkpoint.manifest().states;
-  std::vector<bool> isUsed(saved.size());
+  std::vector<bool> isUsed(saved.size()), isRead(plan().states.size());
+  std::vector<size_t> from(plan().states.size());
   for (size_t index = 0; index < plan().states.size(); ++index) {
     const State &state = plan().states[index];
-    if (state.kind == StateKind::Gradient) {
-      SY_RETURN_IF_ERROR(
-          fillState(index, [](int64_t, int64_t, std::span<std::byte>) { return Status(); }));
+    if (!isSaved(state))
       continue;
-    }
-    const int64_t from = savedStateFor(checkpoint, plan(), state);
-    if (from < 0 || saved[from].shape != state.shape)
+    const int64_t found = savedStateFor(checkpoint, plan(), state);
+    if (found < 0 || saved[found].shape != state.shape)
       return Status::invalidInput(checkpoint.folder() + ": has no state " + state.name +
                                   " of this plan's shape");
-    isUsed[from] = true;
-    SY_RETURN_IF_ERROR(loadState(checkpoint, index, static_cast<size_t>(from)));
+    isUsed[found] = isRead[index] = true;
+    from[index] = static_cast<size_t>(found);
   }
+  const auto read = [&](size_t index, int64_t begin, int64_t end, std::span<std::byte> out,
+                        uint64_t &bytesRead) -> Status {
+    const DType to = plan().states[index].dtype, dtype = saved[from[index]].dtype;
+    if (dtype == to)
+      return checkpoint.read(from[index], begin, end, out, &bytesRead);
+    std::vector<std::byte> stored((end - begin) * kernels::byteSize(dtype));
+    SY_RETURN_IF_ERROR(checkpoint.read(from[index], begin, end, stored, &bytesRead));
+    convertFloats(*floatFormat(dtype), stored, *floatFormat(to), out);
+    return {};
+  };
+  SY_RETURN_IF_ERROR(fillStates(isRead, read));
   const int64_t ranks = agreement_->size(), rank = agreement_->rank();
   for (size_t i = 0; i < saved.size(); ++i)
     if (!isUsed[i])

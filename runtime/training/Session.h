@@ -149,10 +149,11 @@ private:
 
   /// Whether the load-balancing loss is over all ranks' tokens of a pass.
   bool isOverPasses() const { return plan().training.auxLossScope == "pass"; }
-  /// Gives elements [begin, end) of a state in its dtype.
-  using ReadElements = std::function<Status(int64_t begin, int64_t end, std::span<std::byte> out)>;
-  Status fillState(size_t index, const ReadElements &read);
-  Status loadState(const TrainingCheckpoint &checkpoint, size_t index, size_t from);
+  /// Gives elements [begin, end) of a state in its dtype, and raises `bytesRead`. Used from several
+  /// threads.
+  using ReadElements = std::function<Status(size_t state, int64_t begin, int64_t end,
+                                            std::span<std::byte> out, uint64_t &bytesRead)>;
+  Status fillStates(const std::vector<bool> &isRead, const ReadElements &read);
   Result<std::shared_ptr<const Binding>> bindAt(const char *program, int64_t bucket);
   Status setBatch(const Binding &binding, bool forLoss);
   Status setScalars(const Binding &binding, const UpdateScalars &scalars);

@@ -73,27 +73,58 @@ Result<uint64_t> readAll(const std::string &folder) {
   return bytes;
 }
 
+double medianOf(const std::vector<Run> &runs) {
+  std::vector<double> times;
+  for (const Run &run : runs)
+    times.push_back(run.milliseconds);
+  return median(times);
+}
+
+double processorMilliseconds() {
+  timespec time = {};
+  (void)::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) * 1e-6;
+}
+
+/// What the ranks of a process share: the records of all steps, which are the same.
+struct Shared {
+  const CheckpointArguments &arguments;
+  const Launch &launch;
+  std::vector<int32_t> tokens = {};
+  StepBatches step = {};
+
+  Status load(const Plan &plan);
+};
+
+Status Shared::load(const Plan &plan) {
+  const Training &training = plan.training;
+  const int64_t length = arguments.length > 0 ? arguments.length : training.maxSeqLength;
+  if (length > training.maxSeqLength)
+    return Status::usage("--length is " + std::to_string(length) +
+                         ", but the plan was compiled with --max-seq-length " +
+                         std::to_string(training.maxSeqLength) + "; give at most that");
+  const int64_t batches = training.gradientAccumulationSteps * plan.mesh.numRanks();
+  const int64_t records = batches * training.perDeviceTrainBatchSize;
+  std::mt19937_64 random(1);
+  tokens.resize(records * length);
+  for (int32_t &token : tokens)
+    token = static_cast<int32_t>(random() % static_cast<uint64_t>(training.vocabSize));
+  for (int64_t i = 0; i < records; ++i)
+    step.segments.push_back({std::span(tokens).subspan(i * length, length), {}, 0, i});
+  for (int64_t i = 1; i <= batches; ++i)
+    step.microBatchEnds.push_back(i * training.perDeviceTrainBatchSize);
+  return {};
+}
+
 /// What one rank does.
 class CheckpointBenchmark {
 public:
-  CheckpointBenchmark(const CheckpointArguments &arguments, const Launch &launch)
-      : arguments_(arguments), launch_(launch) {}
+  CheckpointBenchmark(const Shared &shared, const Plan &plan, Agreement &agreement)
+      : shared_(shared), arguments_(shared.arguments), plan_(plan), agreement_(agreement) {}
 
-  /// What the ranks of a process share.
-  Status load(const Plan &plan);
-  Status run(const Plan &plan, Agreement &agreement) const;
+  Status run();
 
 private:
-  /// On a rank.
-  struct Bench {
-    Session &session;
-    PassFiller filler;
-    int64_t step = 0;
-    std::string saved = {}; // the latest checkpoint
-
-    Status train();
-  };
-
   /// What a save costs, in milliseconds.
   struct Save {
     double waiting = 0;       // of training
@@ -102,241 +133,201 @@ private:
     double stepProcessor = 0; // that a step takes without it
     std::vector<Run> steps;   // without it
   };
+  /// A way of loading.
+  struct Kind {
+    std::string name, folder;
+    std::function<Status(Session &session)> load;
+  };
 
-  Result<Save> timeSave(Bench &bench, CheckpointSaver &saver) const;
-  Status timeSaves(Bench &bench) const;
-  Result<std::vector<Run>> time(Bench &bench, const std::string &folder,
-                                const std::function<Result<uint64_t>()> &work) const;
-  Status timeLoads(Bench &bench) const;
-  Status say(Bench &bench, const std::string &name, std::vector<Run> runs,
-             std::vector<std::pair<std::string, double>> shares) const;
-  Status removeAll() const;
+  Result<std::unique_ptr<Session>> open();
+  Status train(Session &session);
+  Result<Save> timeSave(Session &session, CheckpointSaver &saver);
+  Status timeSaves();
+  Result<Run> time(const std::string &folder, const std::function<Result<uint64_t>()> &work);
+  Status timeLoads(const Kind &kind);
+  Status say(const std::string &name, std::vector<Run> runs,
+             std::vector<std::pair<std::string, double>> shares = {});
+  void removeAll() const;
 
-  std::string exported() const { return joinPath(arguments_.folder, "hf"); }
-
+  const Shared &shared_;
   const CheckpointArguments &arguments_;
-  const Launch &launch_;
-  std::vector<int32_t> tokens_;
-  StepBatches step_;
+  const Plan &plan_;
+  Agreement &agreement_;
+  std::string device_;
+  std::optional<PassFiller> filler_;
+  int64_t step_ = 0;
+  std::string saved_; // the latest checkpoint
 };
 
-Status CheckpointBenchmark::load(const Plan &plan) {
-  const Training &training = plan.training;
-  const int64_t length = arguments_.length > 0 ? arguments_.length : training.maxSeqLength;
-  if (length > training.maxSeqLength)
-    return Status::usage("--length is " + std::to_string(length) +
-                         ", but the plan was compiled with --max-seq-length " +
-                         std::to_string(training.maxSeqLength) + "; give at most that");
-  const int64_t batches = training.gradientAccumulationSteps * plan.mesh.numRanks();
-  const int64_t records = batches * training.perDeviceTrainBatchSize;
-  std::mt19937_64 random(1);
-  tokens_.resize(records * length);
-  for (int32_t &token : tokens_)
-    token = static_cast<int32_t>(random() % static_cast<uint64_t>(training.vocabSize));
-  for (int64_t i = 0; i < records; ++i)
-    step_.segments.push_back({std::span(tokens_).subspan(i * length, length), {}, 0, i});
-  for (int64_t i = 1; i <= batches; ++i)
-    step_.microBatchEnds.push_back(i * training.perDeviceTrainBatchSize);
-  return {};
+/// A session whose states are zero.
+Result<std::unique_ptr<Session>> CheckpointBenchmark::open() {
+  const DeviceOptions options = {.threads = shared_.launch.threadsPerRank(arguments_.threads),
+                                 .rankOnHost = shared_.launch.rankHere()};
+  return agreement_.agree(Session::create(plan_, options, &agreement_));
 }
 
-Status CheckpointBenchmark::Bench::train() {
+Status CheckpointBenchmark::train(Session &session) {
   UpdateScalars scalars = kScalars;
-  scalars.step = ++step;
-  SY_ASSIGN_OR_RETURN(const StepResult *done, session.step(filler, scalars));
-  return done->update.applied
-             ? Status()
-             : session.agreement().agree(Status::failed("the gradient norm is not finite"));
+  scalars.step = ++step_;
+  SY_ASSIGN_OR_RETURN(const StepResult *done, session.step(*filler_, scalars));
+  return done->update.applied ? Status()
+                              : agreement_.agree(Status::failed("the gradient norm is not finite"));
 }
 
 /// Rank 0 alone prints.
-Status CheckpointBenchmark::say(Bench &bench, const std::string &name, std::vector<Run> runs,
-                                std::vector<std::pair<std::string, double>> shares) const {
+Status CheckpointBenchmark::say(const std::string &name, std::vector<Run> runs,
+                                std::vector<std::pair<std::string, double>> shares) {
   Measurement measurement;
   measurement.name = name;
-  measurement.device = bench.session.executor().device().name();
-  measurement.ranks = bench.session.agreement().size();
-  measurement.mesh = text(bench.session.plan().mesh);
+  measurement.device = device_;
+  measurement.ranks = agreement_.size();
+  measurement.mesh = text(plan_.mesh);
   measurement.runs = std::move(runs);
   measurement.shares = std::move(shares);
-  return bench.session.agreement().agree(
-      bench.session.isLeader() ? report(measurement, arguments_.json) : Status());
+  return agreement_.agree(agreement_.isLeader() ? report(measurement, arguments_.json) : Status());
 }
 
-double medianOf(const std::vector<Run> &runs) {
-  std::vector<double> times;
-  for (const Run &run : runs)
-    times.push_back(run.milliseconds);
-  return median(times);
-}
-
-/// The time that training and all its threads have used.
-struct Times {
-  Clock::time_point wall = Clock::now();
-  double processor = processorMilliseconds();
-
-  static double processorMilliseconds() {
-    timespec time = {};
-    (void)::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-    return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) * 1e-6;
-  }
-};
-
-/// A save, with the steps beside which it is written, as training does it; and what it costs.
-Result<CheckpointBenchmark::Save> CheckpointBenchmark::timeSave(Bench &bench,
-                                                                CheckpointSaver &saver) const {
-  Agreement &agreement = bench.session.agreement();
+/// A save, with the steps beside which it is written, as training does it; then as many steps
+/// without it.
+Result<CheckpointBenchmark::Save> CheckpointBenchmark::timeSave(Session &session,
+                                                                CheckpointSaver &saver) {
   Save save;
-  const Times before;
-  SY_RETURN_IF_ERROR(
-      saver.start({.step = bench.step, .samplingStrategy = "random", .globalBatch = 1}));
-  save.waiting = millisecondsSince(before.wall);
+  double processor = processorMilliseconds();
+  Clock::time_point begin = Clock::now();
+  SY_RETURN_IF_ERROR(saver.start({.step = step_, .samplingStrategy = "random", .globalBatch = 1}));
+  save.waiting = millisecondsSince(begin);
   while (saver.isUnderway()) {
-    Clock::time_point begin = Clock::now();
-    SY_RETURN_IF_ERROR(bench.train());
+    begin = Clock::now();
+    SY_RETURN_IF_ERROR(train(session));
     save.beside += millisecondsSince(begin);
     const int64_t mine[] = {saver.isReady()};
-    SY_ASSIGN_OR_RETURN(std::span<const int64_t> ready, agreement.gather(mine));
+    SY_ASSIGN_OR_RETURN(std::span<const int64_t> ready, agreement_.gather(mine));
     begin = Clock::now();
     if (std::ranges::all_of(ready, [](int64_t one) { return one != 0; }))
       SY_RETURN_IF_ERROR(saver.advance());
     save.waiting += millisecondsSince(begin);
     save.steps.emplace_back();
   }
-  save.processor = Times::processorMilliseconds() - before.processor;
-  // As many steps without it.
-  const Times after;
+  save.processor = processorMilliseconds() - processor;
+  processor = processorMilliseconds();
   for (Run &step : save.steps) {
-    const Clock::time_point begin = Clock::now();
-    SY_RETURN_IF_ERROR(bench.train());
+    begin = Clock::now();
+    SY_RETURN_IF_ERROR(train(session));
     step.milliseconds = millisecondsSince(begin);
     save.beside -= step.milliseconds;
   }
-  save.stepProcessor =
-      (Times::processorMilliseconds() - after.processor) / static_cast<double>(save.steps.size());
-  save.processor -= save.stepProcessor * static_cast<double>(save.steps.size());
+  processor = processorMilliseconds() - processor;
+  save.stepProcessor = processor / static_cast<double>(save.steps.size());
+  save.processor -= processor;
   return save;
 }
 
-Status CheckpointBenchmark::timeSaves(Bench &bench) const {
+Status CheckpointBenchmark::timeSaves() {
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<Session> session, open());
+  device_ = session->executor().device().name();
+  SY_RETURN_IF_ERROR(agreement_.agree(fillRandomWeights(session->executor(), 1)));
+  SY_ASSIGN_OR_RETURN(filler_, session->createFiller(session->lossNormalization()));
+  SY_RETURN_IF_ERROR(agreement_.agree(filler_->setStep(shared_.step)));
   CheckpointSaverOptions options;
   options.outputDir = arguments_.folder;
   options.modelFolder = arguments_.model;
   options.totalLimit = 1;
-  options.stagingLimit = stagingBytes(bench.session.plan());
-  SY_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointSaver> saver,
-                      bench.session.agreement().agree(CheckpointSaver::create(
-                          bench.session.executor(), bench.session.agreement(), options)));
+  options.stagingLimit = stagingBytes(plan_);
+  SY_ASSIGN_OR_RETURN(
+      std::unique_ptr<CheckpointSaver> saver,
+      agreement_.agree(CheckpointSaver::create(session->executor(), agreement_, options)));
   for (int i = 0; i < kWarmup; ++i)
-    SY_RETURN_IF_ERROR(bench.train());
+    SY_RETURN_IF_ERROR(train(*session));
   std::vector<Run> steps, waiting, beside, processor;
   std::vector<double> stepProcessor;
   for (int64_t i = 0; i < std::max<int64_t>(arguments_.saves, 1); ++i) {
-    SY_ASSIGN_OR_RETURN(Save save, timeSave(bench, *saver));
+    SY_ASSIGN_OR_RETURN(Save save, timeSave(*session, *saver));
     steps.insert(steps.end(), save.steps.begin(), save.steps.end());
     waiting.push_back({save.waiting});
     beside.push_back({save.beside});
     processor.push_back({save.processor});
     stepProcessor.push_back(save.stepProcessor);
   }
-  bench.saved = saver->saved();
+  saved_ = saver->saved();
   if (arguments_.saves == 0)
     return {};
-  const double step = medianOf(steps);
-  SY_RETURN_IF_ERROR(say(bench, "step", steps, {}));
   const auto share = [](const std::vector<Run> &runs, double of) {
     return std::vector{std::pair<std::string, double>("of_a_step", medianOf(runs) / of)};
   };
-  SY_RETURN_IF_ERROR(say(bench, "save, waiting", waiting, share(waiting, step)));
-  SY_RETURN_IF_ERROR(say(bench, "save, steps beside", beside, share(beside, step)));
-  return say(bench, "save, processor time", processor, share(processor, median(stepProcessor)));
+  const double step = medianOf(steps);
+  SY_RETURN_IF_ERROR(say("step", steps));
+  SY_RETURN_IF_ERROR(say("save, waiting", waiting, share(waiting, step)));
+  SY_RETURN_IF_ERROR(say("save, steps beside", beside, share(beside, step)));
+  return say("save, processor time", processor, share(processor, median(stepProcessor)));
 }
 
-/// `work` on all ranks, after the system has forgotten the files of `folder`, several times.
-Result<std::vector<Run>>
-CheckpointBenchmark::time(Bench &bench, const std::string &folder,
-                          const std::function<Result<uint64_t>()> &work) const {
-  Agreement &agreement = bench.session.agreement();
-  std::vector<Run> runs;
+/// `work` on all ranks, which gives the bytes that it reads, after the system has forgotten the
+/// files of `folder`.
+Result<Run> CheckpointBenchmark::time(const std::string &folder,
+                                      const std::function<Result<uint64_t>()> &work) {
+  if (agreement_.isLeader())
+    forget(folder);
+  SY_RETURN_IF_ERROR(agreement_.agree(Status()));
+  const Clock::time_point begin = Clock::now();
+  SY_ASSIGN_OR_RETURN(uint64_t bytes, agreement_.agree(work()));
+  Run run{.milliseconds = millisecondsSince(begin)};
+  const int64_t mine[] = {static_cast<int64_t>(bytes)};
+  SY_ASSIGN_OR_RETURN(std::span<const int64_t> all, agreement_.gather(mine));
+  for (int64_t one : all)
+    run.bytes += static_cast<double>(one);
+  return run;
+}
+
+/// In turn with plain reads, after one that is not timed: what memory costs that is used for the
+/// first time is the system's affair, and much in a virtual machine.
+Status CheckpointBenchmark::timeLoads(const Kind &kind) {
+  std::vector<Run> reads, loads;
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<Session> session, open());
+  SY_RETURN_IF_ERROR(agreement_.agree(kind.load(*session)));
   for (int64_t i = 0; i < arguments_.loads; ++i) {
-    if (bench.session.isLeader())
-      forget(folder);
-    SY_RETURN_IF_ERROR(agreement.agree(Status()));
-    const Clock::time_point begin = Clock::now();
-    SY_ASSIGN_OR_RETURN(uint64_t bytes, agreement.agree(work()));
-    runs.push_back({.milliseconds = millisecondsSince(begin)});
-    const int64_t mine[] = {static_cast<int64_t>(bytes)};
-    SY_ASSIGN_OR_RETURN(std::span<const int64_t> all, agreement.gather(mine));
-    for (int64_t one : all)
-      runs.back().bytes += static_cast<double>(one);
-  }
-  return runs;
-}
-
-Status CheckpointBenchmark::timeLoads(Bench &bench) const {
-  Session &session = bench.session;
-  const std::string &saved = bench.saved;
-  SY_RETURN_IF_ERROR(session.agreement().agree(
-      session.isLeader() ? exportTrainingCheckpoint(saved, exported()) : Status()));
-  const auto loaded = [&](const auto &load) -> Result<uint64_t> {
-    const uint64_t before = session.bytesRead();
-    SY_RETURN_IF_ERROR(load());
-    return session.bytesRead() - before;
-  };
-  struct Kind {
-    const char *name;
-    std::string folder;
-    std::function<Status()> load;
-  };
-  const Kind kinds[] = {{"of a checkpoint", saved,
-                         [&]() -> Status {
-                           SY_ASSIGN_OR_RETURN(TrainingCheckpoint checkpoint,
-                                               TrainingCheckpoint::open(saved));
-                           return session.loadStates(checkpoint);
-                         }},
-                        {"of a model", exported(), [&]() -> Status {
-                           SY_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(exported()));
-                           return session.loadParameters(checkpoint);
-                         }}};
-  for (const Kind &kind : kinds) {
-    SY_ASSIGN_OR_RETURN(std::vector<Run> reads, time(bench, kind.folder, [&]() -> Result<uint64_t> {
-                          return session.isLeader() ? readAll(kind.folder) : uint64_t{0};
+    SY_ASSIGN_OR_RETURN(Run read, time(kind.folder, [&]() -> Result<uint64_t> {
+                          return agreement_.isLeader() ? readAll(kind.folder) : uint64_t{0};
                         }));
-    SY_ASSIGN_OR_RETURN(std::vector<Run> loads,
-                        time(bench, kind.folder, [&] { return loaded(kind.load); }));
-    SY_RETURN_IF_ERROR(say(bench, std::string("read ") + kind.name, reads, {}));
-    SY_RETURN_IF_ERROR(say(bench, std::string("load ") + kind.name, loads,
-                           {{"of_the_speed_of_reading", medianOf(reads) / medianOf(loads)}}));
+    const uint64_t before = session->bytesRead();
+    SY_ASSIGN_OR_RETURN(Run load, time(kind.folder, [&]() -> Result<uint64_t> {
+                          SY_RETURN_IF_ERROR(kind.load(*session));
+                          return session->bytesRead() - before;
+                        }));
+    reads.push_back(read);
+    loads.push_back(load);
   }
-  return {};
+  SY_RETURN_IF_ERROR(say("read of a " + kind.name, reads));
+  return say("load of a " + kind.name, loads,
+             {{"of_the_speed_of_reading", medianOf(reads) / medianOf(loads)}});
 }
 
 /// What this has written, which was all that was there.
-Status CheckpointBenchmark::removeAll() const {
+void CheckpointBenchmark::removeAll() const {
   std::error_code error;
   for (const auto &entry : fs::directory_iterator(arguments_.folder, error))
     fs::remove_all(entry.path(), error);
-  return {};
 }
 
-Status CheckpointBenchmark::run(const Plan &plan, Agreement &agreement) const {
-  const DeviceOptions options = {.threads = launch_.threadsPerRank(arguments_.threads),
-                                 .rankOnHost = launch_.rankHere()};
-  auto create = [&]() -> Result<std::unique_ptr<Session>> {
-    SY_ASSIGN_OR_RETURN(std::unique_ptr<Session> session,
-                        Session::create(plan, options, &agreement));
-    SY_RETURN_IF_ERROR(fillRandomWeights(session->executor(), 1));
-    return session;
+Status CheckpointBenchmark::run() {
+  const std::string exported = joinPath(arguments_.folder, "hf");
+  auto loads = [&]() -> Status {
+    SY_RETURN_IF_ERROR(agreement_.agree(
+        agreement_.isLeader() ? exportTrainingCheckpoint(saved_, exported) : Status()));
+    SY_RETURN_IF_ERROR(timeLoads({"checkpoint", saved_, [&](Session &session) -> Status {
+                                    SY_ASSIGN_OR_RETURN(TrainingCheckpoint checkpoint,
+                                                        TrainingCheckpoint::open(saved_));
+                                    return session.loadStates(checkpoint);
+                                  }}));
+    return timeLoads({"model", exported, [&](Session &session) -> Status {
+                        SY_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(exported));
+                        return session.loadParameters(checkpoint);
+                      }});
   };
-  SY_ASSIGN_OR_RETURN(std::unique_ptr<Session> session, agreement.agree(create()));
-  SY_ASSIGN_OR_RETURN(PassFiller filler, session->createFiller(session->lossNormalization()));
-  SY_RETURN_IF_ERROR(agreement.agree(filler.setStep(step_)));
-  Bench bench{*session, std::move(filler)};
-  Status status = timeSaves(bench);
+  Status status = timeSaves();
   if (status.ok() && arguments_.loads > 0)
-    status = timeLoads(bench);
-  if (agreement.isLeader())
-    (void)removeAll();
+    status = loads();
+  if (agreement_.isLeader())
+    removeAll();
   return status;
 }
 
@@ -353,15 +344,16 @@ Status checkFolder(const std::string &folder) {
 } // namespace
 
 Status runCheckpointBenchmark(const CheckpointArguments &arguments) {
-  std::optional<CheckpointBenchmark> benchmark;
+  std::optional<Shared> shared;
   return runOnRanks(arguments.plan, arguments.ranks, [&](const Launch &launch) -> Launch::Tasks {
-    benchmark.emplace(arguments, launch);
-    return {[&benchmark, &arguments, &launch](const Plan &plan) {
-              Status status = launch.isLeader() ? checkFolder(arguments.folder) : Status();
-              return status.ok() ? benchmark->load(plan) : status;
+    shared.emplace(Shared{arguments, launch});
+    return {[&shared](const Plan &plan) {
+              const Shared &one = *shared;
+              Status status = one.launch.isLeader() ? checkFolder(one.arguments.folder) : Status();
+              return status.ok() ? shared->load(plan) : status;
             },
-            [&benchmark](const Plan &plan, Agreement &agreement) {
-              return benchmark->run(plan, agreement);
+            [&shared](const Plan &plan, Agreement &agreement) {
+              return CheckpointBenchmark(*shared, plan, agreement).run();
             }};
   });
 }

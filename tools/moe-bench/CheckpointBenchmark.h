@@ -32,8 +32,8 @@ struct CheckpointArguments {
 ///   load                  what resuming from it takes: every checksum is verified
 ///   read, load            the same of the Hugging Face folder that is exported from it
 ///
-/// Before each read and load the system forgets what it has of the files. What was written is
-/// removed at the end.
+/// Before each read and load the system forgets what it has of the files; memory has been used
+/// before. What was written is removed at the end.
 ///
 /// Usage: a plan for another number of ranks, a length that it is not made for. InvalidInput: the
 /// plan, the model's folder, or a folder that is not empty.

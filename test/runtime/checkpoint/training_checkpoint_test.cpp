@@ -15,6 +15,7 @@
 #include <cstring>
 #include <iostream>
 #include <map>
+#include <numeric>
 #include <random>
 #include <set>
 
@@ -175,6 +176,64 @@ TEST_F(TrainingCheckpointTest, NeedsLittleStagingMemory) {
   options_.stagingLimit = 1;
   ASSERT_TRUE(save(4).ok());
   EXPECT_EQ(TestFolder::read(folder_.file("checkpoint-4/" + std::string(kStates))), read(kStates));
+}
+
+// Of a state that has many blocks: any part of it, whole blocks or not.
+TEST(LargeState, IsReadInAnyParts) {
+  Plan plan = test::tinyPlan();
+  constexpr int64_t kCount = (int64_t{19} << 18) + 5; // 19 blocks and a bit
+  const int32_t index = test::addState(plan, StateKind::Parameter, "large", {kCount});
+  test::finish(plan);
+  auto device = createCpuDevice(plan.target);
+  auto executor = Executor::create(plan, std::move(*device));
+  ASSERT_TRUE(executor.ok()) << executor.status().message();
+  std::vector<float> values(kCount);
+  std::iota(values.begin(), values.end(), 0.0F);
+  ASSERT_TRUE((*executor)->writeState(index, 0, std::as_bytes(std::span(values))).ok());
+  TestFolder folder;
+  fs::create_directory(folder.file("model"));
+  folder.write("model/config.json", "{}");
+  Agreement alone;
+  auto saver =
+      CheckpointSaver::create(**executor, alone, {folder.path(), folder.file("model"), ""});
+  ASSERT_TRUE(saver.ok());
+  ASSERT_TRUE((*saver)->start({.step = 1, .samplingStrategy = "random", .globalBatch = 1}).ok());
+  ASSERT_TRUE((*saver)->finish().ok());
+  Result<TrainingCheckpoint> checkpoint = TrainingCheckpoint::open(folder.file("checkpoint-1"));
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status().message();
+  const auto state = static_cast<size_t>(checkpoint->findState("large"));
+  constexpr int64_t kBlock = kChecksumBytes / sizeof(float);
+  struct Range {
+    int64_t begin, end, blocks;
+  };
+  for (Range range :
+       {Range{0, kCount, 20}, Range{0, kBlock, 1}, Range{5, 6, 1}, Range{kBlock - 1, kBlock + 1, 2},
+        Range{3, 18 * kBlock + 2, 19}, Range{kBlock, 19 * kBlock, 18},
+        Range{18 * kBlock, kCount, 2}, Range{19 * kBlock + 1, kCount, 1}, Range{7, 7, 0}}) {
+    SCOPED_TRACE(std::to_string(range.begin) + " to " + std::to_string(range.end));
+    std::vector<float> found(range.end - range.begin);
+    uint64_t bytes = 0;
+    Status status = checkpoint->read(state, range.begin, range.end,
+                                     std::as_writable_bytes(std::span(found)), &bytes);
+    ASSERT_TRUE(status.ok()) << status.message();
+    EXPECT_TRUE(std::ranges::equal(found, std::span(values).subspan(range.begin, found.size())));
+    const bool hasLast = range.end > 19 * kBlock; // which is short
+    EXPECT_EQ(bytes, static_cast<uint64_t>(range.blocks * kChecksumBytes) -
+                         (hasLast ? kChecksumBytes - 5 * sizeof(float) : 0));
+    EXPECT_TRUE(checkpoint->check(state, range.begin, range.end).ok());
+  }
+  // Damage in a block is seen by those who read it, and by nobody else.
+  const std::string path = folder.file("checkpoint-1/" + std::string(kStates));
+  std::string text = TestFolder::read(path);
+  const size_t at = text.size() - kCount * sizeof(float) + (17 * kBlock + 3) * sizeof(float);
+  text[at] = static_cast<char>(text[at] ^ 1);
+  folder.write("checkpoint-1/" + std::string(kStates), text);
+  for (auto [begin, end, whole] : {std::tuple{int64_t{0}, kCount, false},
+                                   {17 * kBlock, 18 * kBlock, false},
+                                   {18 * kBlock - 1, kCount, false},
+                                   {int64_t{0}, 17 * kBlock, true},
+                                   {18 * kBlock, kCount, true}})
+    EXPECT_EQ(checkpoint->check(state, begin, end).ok(), whole) << begin << " to " << end;
 }
 
 TEST_F(TrainingCheckpointTest, KeepsTheNewest) {

@@ -312,7 +312,7 @@ TEST(Executor, ReadsAndWritesStates) {
       executor->readState(*head, ~uint64_t{0}, std::as_writable_bytes(std::span(back))).ok());
 }
 
-TEST(Executor, ZeroesGradientsAndNothingElse) {
+TEST(Executor, ZeroesStates) {
   Record record;
   auto executor = make(record);
   std::vector<float> ones(kVocab * kWidth, 1.0f), back(ones.size());
@@ -323,6 +323,11 @@ TEST(Executor, ZeroesGradientsAndNothingElse) {
     ASSERT_TRUE(executor->readState(i, 0, std::as_writable_bytes(std::span(back))).ok());
     float expected = executor->plan().states[i].kind == StateKind::Gradient ? 0.0f : 1.0f;
     EXPECT_THAT(back, testing::Each(expected)) << i;
+  }
+  ASSERT_TRUE(executor->zeroState(kHead).ok());
+  for (size_t i : {kHead, kEmbed}) {
+    ASSERT_TRUE(executor->readState(i, 0, std::as_writable_bytes(std::span(back))).ok());
+    EXPECT_THAT(back, testing::Each(i == kHead ? 0.0f : 1.0f)) << i;
   }
 }
 

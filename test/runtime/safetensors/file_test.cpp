@@ -70,6 +70,13 @@ TEST_F(SafetensorsFileTest, ReadsTheHeaderThenTheBytesAskedFor) {
             file->path() + ": tensor \"b\": elements [2, 7) are asked for, it has 6");
   EXPECT_FALSE(file->bytes(*b, -1, 2).ok());
   EXPECT_FALSE(file->bytes(*b, 3, 2).ok());
+
+  std::vector<std::byte> out(8);
+  ASSERT_TRUE(file->read(*b, 1, 3, out).ok());
+  EXPECT_EQ(text(out), "ijklmnop");
+  EXPECT_EQ(file->bytesRead(), headerBytes + 20);
+  EXPECT_EQ(file->read(*b, 2, 7, out).message(),
+            file->path() + ": tensor \"b\": elements [2, 7) are asked for, it has 6");
 }
 
 TEST_F(SafetensorsFileTest, SeesThatTheFileChanged) {
@@ -78,6 +85,7 @@ TEST_F(SafetensorsFileTest, SeesThatTheFileChanged) {
   ASSERT_TRUE(file.ok());
   folder_.write("m", "short");
   EXPECT_THAT(file->bytes(*file->find("a")).status().message(), HasSubstr("has 5 bytes, but had"));
+  EXPECT_THAT(file->read(*file->find("c"), 0, 0, {}).message(), HasSubstr("has 5 bytes, but had"));
 }
 
 TEST_F(SafetensorsFileTest, RefusesAHeaderThatIsNone) {
