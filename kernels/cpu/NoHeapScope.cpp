@@ -67,8 +67,8 @@ NoHeapScope::NoHeapScope() {
     Slab &slab = slabs[(preferred + i) % kSlabs];
     if (slab.held.exchange(true, std::memory_order_acquire))
       continue;
-    if (slab.alive.load(std::memory_order_acquire) !=
-        0) { // by what a library keeps for good, maybe
+    // What is alive may be what a library keeps for good.
+    if (slab.alive.load(std::memory_order_acquire) != 0) {
       slab.held.store(false, std::memory_order_release);
       continue;
     }

@@ -13,14 +13,26 @@ using namespace switchyard::bench;
 
 namespace {
 
-void addStepFlags(CLI::App &command, StepArguments &arguments) {
+/// The flags of commands that run a plan.
+template <typename Arguments>
+void addPlanFlags(CLI::App &command, Arguments &arguments) {
   command.add_option("--plan", arguments.plan, "The plan")->required();
-  command.add_option("--name", arguments.name,
-                     "Name of the case (default: BATCHxTOKENSxACCUMULATION)");
   command
       .add_option("--length", arguments.length,
                   "Tokens of each record (default: the plan's --max-seq-length)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
+  command.add_option("--ranks", arguments.ranks, "Number of ranks; 0: the launcher's, else 1")
+      ->check(CLI::Range(0, 1024));
+  command
+      .add_option("--threads", arguments.threads,
+                  "Worker threads of a rank on the CPU; 0: the host's cores over its ranks")
+      ->check(CLI::Range(0, 1024));
+}
+
+void addStepFlags(CLI::App &command, StepArguments &arguments) {
+  addPlanFlags(command, arguments);
+  command.add_option("--name", arguments.name,
+                     "Name of the case (default: BATCHxTOKENSxACCUMULATION)");
   command.add_option("--lengths", arguments.lengths,
                      "File of the records' tokens, separated by white space");
   command.add_option("--steps", arguments.steps, "Steps that are timed")
@@ -29,12 +41,6 @@ void addStepFlags(CLI::App &command, StepArguments &arguments) {
   command.add_option("--warmup", arguments.warmup, "Steps before these")
       ->capture_default_str()
       ->check(CLI::Range(0, 1000000));
-  command.add_option("--ranks", arguments.ranks, "Number of ranks; 0: the launcher's, else 1")
-      ->check(CLI::Range(0, 1024));
-  command
-      .add_option("--threads", arguments.threads,
-                  "Worker threads of a rank on the CPU; 0: the host's cores over its ranks")
-      ->check(CLI::Range(0, 1024));
   command.add_option("--seed", arguments.seed, "Of weights and tokens")->capture_default_str();
   command.add_option("--json", arguments.json, "File that a line of JSON is appended to");
   command.add_option("--profile", arguments.profile,
@@ -42,7 +48,7 @@ void addStepFlags(CLI::App &command, StepArguments &arguments) {
 }
 
 void addCheckpointFlags(CLI::App &command, CheckpointArguments &arguments) {
-  command.add_option("--plan", arguments.plan, "The plan")->required();
+  addPlanFlags(command, arguments);
   command
       .add_option("--model", arguments.model,
                   "Folder of the model's config.json and tokenizer; its weights are not read")
@@ -51,22 +57,12 @@ void addCheckpointFlags(CLI::App &command, CheckpointArguments &arguments) {
       .add_option("--folder", arguments.folder,
                   "New or empty folder for checkpoints, on the disk that is measured")
       ->required();
-  command
-      .add_option("--length", arguments.length,
-                  "Tokens of each record (default: the plan's --max-seq-length)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
   command.add_option("--saves", arguments.saves, "Saves that are timed")
       ->capture_default_str()
       ->check(CLI::Range(0, 1000000));
   command.add_option("--loads", arguments.loads, "Loads of each kind that are timed")
       ->capture_default_str()
       ->check(CLI::Range(0, 1000000));
-  command.add_option("--ranks", arguments.ranks, "Number of ranks; 0: the launcher's, else 1")
-      ->check(CLI::Range(0, 1024));
-  command
-      .add_option("--threads", arguments.threads,
-                  "Worker threads of a rank on the CPU; 0: the host's cores over its ranks")
-      ->check(CLI::Range(0, 1024));
   command.add_option("--json", arguments.json, "File that a line of JSON a figure is appended to");
 }
 
