@@ -6,6 +6,7 @@
 #include "kernels/signatures/gated_activation.h"
 #include "kernels/signatures/grouped_gemm.h"
 #include "kernels/signatures/grouped_gemm_gated.h"
+#include "kernels/signatures/grouped_gemm_gather.h"
 #include "kernels/signatures/linear.h"
 #include "kernels/signatures/linear_cross_entropy.h"
 #include "kernels/signatures/load_balance_loss.h"
@@ -44,8 +45,12 @@ constexpr auto kTable = [] {
       &kGroupedGemm,
       &kGroupedGemmDgrad,
       &kGroupedGemmDgradGated,
+      &kGroupedGemmDgradGatedGather,
       &kGroupedGemmGated,
+      &kGroupedGemmGatedGather,
       &kGroupedGemmWgrad,
+      &kGroupedGemmWgradGatherDy,
+      &kGroupedGemmWgradGatherX,
       &kLinear,
       &kLinearCrossEntropy,
       &kLinearCrossEntropyGrad,
@@ -62,6 +67,7 @@ constexpr auto kTable = [] {
       &kRotary,
       &kRouter,
       &kRouterGrad,
+      &kRowsOfTokens,
       &kScale,
       &kSortByExpert,
       &kSum,
