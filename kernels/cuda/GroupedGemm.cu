@@ -19,12 +19,25 @@
 namespace switchyard::kernels::cuda {
 namespace {
 
-/// A matrix in memory: element (r, c) at data[r * stride + c]; what is outside is zero.
+/// A matrix in memory: element (r, c) at data[r * stride + c]; what is outside is zero. Of tokens,
+/// its row r is row ofRow[r] of `tokens` many in memory.
 template <typename T>
 struct Matrix {
   const T *data;
   int64_t stride;
   int64_t rows, columns;
+  const int32_t *ofRow;
+  int64_t tokens;
+
+  /// The address of element (r, c), or null if it is outside.
+  __device__ const T *at(int64_t r, int64_t c) const {
+    bool isInside = r < rows && c < columns;
+    if (isInside && ofRow) {
+      r = ofRow[r];
+      isInside = r >= 0 && r < tokens;
+    }
+    return isInside ? data + r * stride + c : nullptr;
+  }
 };
 
 /// C [m, n] = A [m, k] B [k, n]. A and B lie in memory with k along the columns, or along the rows
@@ -53,17 +66,15 @@ __device__ void fetch(const Matrix<BFloat16> &from, int64_t row, int64_t column,
     constexpr int kPacks = COLUMNS / 8;
     for (int i = threadIdx.x; i < ROWS * kPacks; i += kThreads) {
       int r = i / kPacks, c = i % kPacks * 8;
-      bool inside = row + r < from.rows && column + c < from.columns;
-      const BFloat16 *source =
-          inside ? from.data + (row + r) * from.stride + column + c : from.data;
-      __pipeline_memcpy_async(tile + r * (COLUMNS + kSkew) + c, source, 16, inside ? 0 : 16);
+      const BFloat16 *source = from.at(row + r, column + c);
+      __pipeline_memcpy_async(tile + r * (COLUMNS + kSkew) + c, source ? source : from.data, 16,
+                              source ? 0 : 16);
     }
   } else {
     for (int i = threadIdx.x; i < ROWS * COLUMNS; i += kThreads) {
       int r = i / COLUMNS, c = i % COLUMNS;
-      bool inside = row + r < from.rows && column + c < from.columns;
-      tile[r * (COLUMNS + kSkew) + c] =
-          inside ? from.data[(row + r) * from.stride + column + c] : fromFloat<BFloat16>(0);
+      const BFloat16 *source = from.at(row + r, column + c);
+      tile[r * (COLUMNS + kSkew) + c] = source ? *source : fromFloat<BFloat16>(0);
     }
   }
 }
@@ -167,8 +178,8 @@ __device__ void fetch(const Matrix<float> &from, int64_t outer, int64_t k,
                       float (&tile)[kK][kM + 4]) {
   for (int i = threadIdx.x; i < kM * kK; i += kThreads) {
     int o = AlongK ? i / kK : i % kM, l = AlongK ? i % kK : i / kM;
-    int64_t r = AlongK ? outer + o : k + l, c = AlongK ? k + l : outer + o;
-    tile[l][o] = r < from.rows && c < from.columns ? from.data[r * from.stride + c] : 0.0f;
+    const float *source = AlongK ? from.at(outer + o, k + l) : from.at(k + l, outer + o);
+    tile[l][o] = source ? *source : 0.0f;
   }
 }
 
@@ -214,13 +225,37 @@ __device__ void multiply(const Product<T, C> &product, int64_t row, int64_t colu
     tensor::multiply<AAlongK, BAlongK, Packed>(product, row, column);
 }
 
+/// Rows [R, width] from row `begin` on, or those of their tokens.
+template <typename T>
+struct Rows {
+  const T *data;
+  int64_t width;
+  const int32_t *ofRow;
+  int64_t tokens;
+
+  __device__ Matrix<T> from(int64_t begin, int64_t height) const {
+    if (ofRow)
+      return {data, width, height, width, ofRow + begin, tokens};
+    return {data + begin * width, width, height, width, nullptr, 0};
+  }
+};
+
+template <typename T>
+Rows<T> rowsOf(const GroupedOperands &operands, Gather operand) {
+  const Tensor &tensor = operand == Gather::A ? operands.a : operands.b;
+  bool isGathered = operands.gather == operand;
+  return {tensor.as<T>(), tensor.dims[1], isGathered ? operands.tokens.as<int32_t>() : nullptr,
+          tensor.dims[0]};
+}
+
 /// The operands of a launch: rows [R, k], weights [E, n, k] (or [E, k, n]) and y [R, n].
 template <typename T>
 struct ByRows {
-  const T *x, *w;
+  Rows<T> x;
+  const T *w;
   const int32_t *sizes;
   T *y;
-  int64_t rows, experts, n, k;
+  int64_t rows, experts, n;
 };
 
 /// Blocks along x are tiles of columns, along y tiles of all groups' rows.
@@ -228,7 +263,7 @@ template <typename T, bool WeightAlongK, bool Packed>
 __global__ __launch_bounds__(kThreads) void byRowsKernel(ByRows<T> operands) {
   GroupTile tile =
       findTile(operands.sizes, operands.experts, operands.rows, blockIdx.y, kTileRows<T>);
-  int64_t n = operands.n, k = operands.k;
+  int64_t n = operands.n, k = operands.x.width;
   int64_t column = static_cast<int64_t>(blockIdx.x) * kTileColumns<T>;
   if (tile.expert < 0)
     return;
@@ -241,26 +276,28 @@ __global__ __launch_bounds__(kThreads) void byRowsKernel(ByRows<T> operands) {
     return;
   }
   const T *w = operands.w + tile.expert * n * k;
-  Product<T, T> product{{operands.x + tile.begin * k, k, height, k},
-                        WeightAlongK ? Matrix<T>{w, k, n, k} : Matrix<T>{w, n, k, n},
-                        y,
-                        n,
-                        height,
-                        n,
-                        k};
+  Product<T, T> product{
+      operands.x.from(tile.begin, height),
+      {w, WeightAlongK ? k : n, WeightAlongK ? n : k, WeightAlongK ? k : n, nullptr, 0},
+      y,
+      n,
+      height,
+      n,
+      k};
   multiply<true, WeightAlongK, Packed>(product, 0, column);
 }
 
 /// dw [E, n, k] = dy_e^T x_e. Blocks along x are tiles of a matrix, along y experts.
 template <typename T, typename W, bool Packed>
-__global__ __launch_bounds__(kThreads) void byWeightKernel(const T *dy, const T *x,
+__global__ __launch_bounds__(kThreads) void byWeightKernel(Rows<T> dy, Rows<T> x,
                                                            const int32_t *sizes, W *dw,
-                                                           int64_t rows, int64_t n, int64_t k) {
+                                                           int64_t rows) {
   GroupTile group = findGroup(sizes, gridDim.y, rows, blockIdx.y);
+  int64_t n = dy.width, k = x.width;
   int64_t across = (k + kTileColumns<T> - 1) / kTileColumns<T>;
   int64_t height = group.end - group.begin;
-  Product<T, W> product{{dy + group.begin * n, n, height, n},
-                        {x + group.begin * k, k, height, k},
+  Product<T, W> product{dy.from(group.begin, height),
+                        x.from(group.begin, height),
                         dw + group.expert * n * k,
                         k,
                         n,
@@ -271,8 +308,51 @@ __global__ __launch_bounds__(kThreads) void byWeightKernel(const T *dy, const T 
 }
 
 /// Whether rows of these widths can be fetched in packs.
-bool isPacked(const Launch &launch, int64_t n, int64_t k) {
-  return n % 8 == 0 && k % 8 == 0 && isAligned({launch.operands[0].data, launch.operands[1].data});
+bool isPacked(const GroupedOperands &operands, int64_t n, int64_t k) {
+  return n % 8 == 0 && k % 8 == 0 && isAligned({operands.a.data, operands.b.data});
+}
+
+template <typename T, bool AAlongK, bool BAlongK>
+constexpr size_t kSharedBytes =
+    std::is_same_v<T, float> ? 0 : static_cast<size_t>(tensor::kShared<AAlongK, BAlongK>);
+
+/// y = x w^T by groups where the weights have k along their columns, else y = x w.
+template <bool WeightAlongK>
+void runByRows(const Launch &launch, const GroupedOperands &operands) {
+  int64_t rows = operands.rows(), experts = operands.b.dims[0];
+  int64_t k = operands.a.dims[1], n = operands.c.dims[1];
+  if (rows == 0 || n == 0)
+    return;
+  withFloatType(operands.a.dtype, [&]<typename T>(T) {
+    ByRows<T> byRows{rowsOf<T>(operands, Gather::A),
+                     operands.b.as<T>(),
+                     operands.groupSizes.as<int32_t>(),
+                     operands.c.as<T>(),
+                     rows,
+                     experts,
+                     n};
+    dim3 grid(static_cast<unsigned>(ceilDivide(n, kTileColumns<T>)),
+              static_cast<unsigned>(mostTiles(experts, rows, kTileRows<T>)));
+    auto *function = isPacked(operands, n, k) ? byRowsKernel<T, WeightAlongK, true>
+                                              : byRowsKernel<T, WeightAlongK, false>;
+    function<<<grid, kThreads, kSharedBytes<T, true, WeightAlongK>, contextOf(launch).stream>>>(
+        byRows);
+  });
+}
+
+template <typename T, typename W>
+void runByWeight(const Launch &launch, const GroupedOperands &operands) {
+  const Tensor &dw = operands.c;
+  int64_t n = dw.dims[1], k = dw.dims[2];
+  if (dw.count() == 0)
+    return;
+  dim3 grid(static_cast<unsigned>(ceilDivide(n, kTileRows<T>) * ceilDivide(k, kTileColumns<T>)),
+            static_cast<unsigned>(dw.dims[0]));
+  auto *function =
+      isPacked(operands, n, k) ? byWeightKernel<T, W, true> : byWeightKernel<T, W, false>;
+  Rows<T> dy = rowsOf<T>(operands, Gather::A), x = rowsOf<T>(operands, Gather::B);
+  function<<<grid, kThreads, kSharedBytes<T, false, false>, contextOf(launch).stream>>>(
+      dy, x, operands.groupSizes.as<int32_t>(), dw.as<W>(), operands.rows());
 }
 
 /// Lets a kernel have the shared memory of its tiles.
@@ -283,97 +363,71 @@ Fault raiseShared(Function *kernel) {
                  "cudaFuncSetAttribute");
 }
 
-template <typename T, bool AAlongK, bool BAlongK>
-constexpr size_t kSharedBytes =
-    std::is_same_v<T, float> ? 0 : static_cast<size_t>(tensor::kShared<AAlongK, BAlongK>);
-
-template <bool WeightAlongK>
-Fault prepareByRows(const Launch &) {
-  if (auto fault = prepareGroupedGemmHopper())
+template <bool Packed>
+Fault raiseAllShared() {
+  if (auto fault = raiseShared<true, true>(byRowsKernel<BFloat16, true, Packed>))
     return fault;
-  if (auto fault = raiseShared<true, WeightAlongK>(byRowsKernel<BFloat16, WeightAlongK, true>))
+  if (auto fault = raiseShared<true, false>(byRowsKernel<BFloat16, false, Packed>))
     return fault;
-  return raiseShared<true, WeightAlongK>(byRowsKernel<BFloat16, WeightAlongK, false>);
+  if (auto fault = raiseShared<false, false>(byWeightKernel<BFloat16, float, Packed>))
+    return fault;
+  return raiseShared<false, false>(byWeightKernel<BFloat16, BFloat16, Packed>);
 }
 
-/// y = x w^T by groups where the weights have k along their columns, else y = x w.
-template <bool WeightAlongK>
-Fault runByRows(const Launch &launch, const char *kernel) {
-  constexpr auto kProduct = WeightAlongK ? GroupedProduct::Forward : GroupedProduct::ByData;
-  if (runsOnHopper(launch, kProduct))
-    return runGroupedGemmHopper(launch, kProduct);
-  const Tensor &x = launch.operands[0], &w = launch.operands[1], &y = launch.operands[3];
-  int64_t rows = x.dims[0], experts = w.dims[0], k = x.dims[1], n = y.dims[1];
-  if (rows == 0 || n == 0)
-    return std::nullopt;
-  withFloatType(x.dtype, [&]<typename T>(T) {
-    ByRows<T> operands{
-        x.as<T>(), w.as<T>(), launch.operands[2].as<int32_t>(), y.as<T>(), rows, experts, n, k};
-    dim3 grid(static_cast<unsigned>(ceilDivide(n, kTileColumns<T>)),
-              static_cast<unsigned>(mostTiles(experts, rows, kTileRows<T>)));
-    auto *function = isPacked(launch, n, k) ? byRowsKernel<T, WeightAlongK, true>
-                                            : byRowsKernel<T, WeightAlongK, false>;
-    function<<<grid, kThreads, kSharedBytes<T, true, WeightAlongK>, contextOf(launch).stream>>>(
-        operands);
-  });
-  return launchFault(kernel);
-}
-
-template <typename T, typename W>
-void runByWeight(const Launch &launch) {
-  const Tensor &dy = launch.operands[0], &x = launch.operands[1], &dw = launch.operands[3];
-  int64_t n = dy.dims[1], k = x.dims[1];
-  dim3 grid(static_cast<unsigned>(ceilDivide(n, kTileRows<T>) * ceilDivide(k, kTileColumns<T>)),
-            static_cast<unsigned>(dw.dims[0]));
-  auto *function =
-      isPacked(launch, n, k) ? byWeightKernel<T, W, true> : byWeightKernel<T, W, false>;
-  function<<<grid, kThreads, kSharedBytes<T, false, false>, contextOf(launch).stream>>>(
-      dy.as<T>(), x.as<T>(), launch.operands[2].as<int32_t>(), dw.as<W>(), dy.dims[0], n, k);
+/// The operands of grouped_gemm and its gradients.
+GroupedOperands operandsOf(const Launch &launch) {
+  const Tensor *o = launch.operands.data();
+  GroupedOperands operands;
+  operands.a = o[0];
+  operands.b = o[1];
+  operands.groupSizes = o[2];
+  operands.c = o[3];
+  return operands;
 }
 
 } // namespace
 
-Fault prepareGroupedGemm(const Launch &launch) {
-  return prepareByRows<true>(launch);
+Fault prepareGroupedGemm(const Launch &) {
+  if (auto fault = prepareGroupedGemmHopper())
+    return fault;
+  if (auto fault = raiseAllShared<true>())
+    return fault;
+  return raiseAllShared<false>();
+}
+
+Fault runGroupedProduct(const Launch &launch, GroupedProduct product,
+                        const GroupedOperands &operands) {
+  bool gathersByRows = operands.gather != Gather::None && product != GroupedProduct::ByWeight;
+  if (!gathersByRows && runsOnHopper(product, operands))
+    return runGroupedGemmHopper(launch, product, operands);
+  switch (product) {
+  case GroupedProduct::Forward:
+    runByRows<true>(launch, operands);
+    break;
+  case GroupedProduct::ByData:
+    runByRows<false>(launch, operands);
+    break;
+  default:
+    if (operands.a.dtype == DType::F32)
+      runByWeight<float, float>(launch, operands);
+    else if (operands.c.dtype == DType::F32)
+      runByWeight<BFloat16, float>(launch, operands);
+    else
+      runByWeight<BFloat16, BFloat16>(launch, operands);
+  }
+  return launchFault("grouped GEMM");
 }
 
 Fault runGroupedGemm(const Launch &launch) {
-  return runByRows<true>(launch, "grouped_gemm");
-}
-
-Fault prepareGroupedGemmDgrad(const Launch &launch) {
-  return prepareByRows<false>(launch);
+  return runGroupedProduct(launch, GroupedProduct::Forward, operandsOf(launch));
 }
 
 Fault runGroupedGemmDgrad(const Launch &launch) {
-  return runByRows<false>(launch, "grouped_gemm_dgrad");
-}
-
-Fault prepareGroupedGemmWgrad(const Launch &) {
-  if (auto fault = prepareGroupedGemmHopper())
-    return fault;
-  if (auto fault = raiseShared<false, false>(byWeightKernel<BFloat16, float, true>))
-    return fault;
-  if (auto fault = raiseShared<false, false>(byWeightKernel<BFloat16, float, false>))
-    return fault;
-  if (auto fault = raiseShared<false, false>(byWeightKernel<BFloat16, BFloat16, true>))
-    return fault;
-  return raiseShared<false, false>(byWeightKernel<BFloat16, BFloat16, false>);
+  return runGroupedProduct(launch, GroupedProduct::ByData, operandsOf(launch));
 }
 
 Fault runGroupedGemmWgrad(const Launch &launch) {
-  if (runsOnHopper(launch, GroupedProduct::ByWeight))
-    return runGroupedGemmHopper(launch, GroupedProduct::ByWeight);
-  const Tensor &dw = launch.operands[3];
-  if (dw.count() == 0)
-    return std::nullopt;
-  if (launch.operands[0].dtype == DType::F32)
-    runByWeight<float, float>(launch);
-  else if (dw.dtype == DType::F32)
-    runByWeight<BFloat16, float>(launch);
-  else
-    runByWeight<BFloat16, BFloat16>(launch);
-  return launchFault("grouped_gemm_wgrad");
+  return runGroupedProduct(launch, GroupedProduct::ByWeight, operandsOf(launch));
 }
 
 } // namespace switchyard::kernels::cuda

@@ -35,19 +35,23 @@ Launch launchOf(const Launch &launch, std::span<const Tensor> operands) {
 } // namespace
 
 Fault runGroupedGemmGated(const Launch &launch) {
-  if (runsOnHopper(launch, GroupedProduct::Gated))
-    return runGroupedGemmHopper(launch, GroupedProduct::Gated);
+  const Tensor *o = launch.operands.data();
+  GroupedOperands operands{.a = o[0], .b = o[1], .groupSizes = o[2], .c = o[4], .gateUp = o[3]};
+  if (runsOnHopper(GroupedProduct::Gated, operands))
+    return runGroupedGemmHopper(launch, GroupedProduct::Gated, operands);
   if (auto fault = runGroupedGemm(launchOf(launch, launch.operands.first(4))))
     return fault;
   return runGatedActivation(launchOf(launch, launch.operands.last(2)));
 }
 
 Fault runGroupedGemmDgradGated(const Launch &launch) {
-  bool isLong = launch.operands[0].dims[1] >= kLongContraction;
-  if (isLong && runsOnHopper(launch, GroupedProduct::ByDataGated))
-    return runGroupedGemmHopper(launch, GroupedProduct::ByDataGated);
-  // The product is made where y belongs, which then takes its place.
   const Tensor *o = launch.operands.data();
+  GroupedOperands operands{
+      .a = o[0], .b = o[1], .groupSizes = o[2], .c = o[5], .gateUp = o[3], .dgateUp = o[4]};
+  bool isLong = o[0].dims[1] >= kLongContraction;
+  if (isLong && runsOnHopper(GroupedProduct::ByDataGated, operands))
+    return runGroupedGemmHopper(launch, GroupedProduct::ByDataGated, operands);
+  // The product is made where y belongs, which then takes its place.
   const Tensor product[] = {o[0], o[1], o[2], o[5]}, gradient[] = {o[5], o[3], o[4]};
   if (auto fault = runGroupedGemmDgrad(launchOf(launch, product)))
     return fault;

@@ -1,30 +1,24 @@
 // Grouped GEMM with what sm_90a has for it: tiles fetched by the copy engine into a ring of stages
-// in shared memory, multiplied by warpgroups (wgmma) out of it.
+// in shared memory, multiplied by warpgroups (wgmma) out of it, stored by warps of their own.
 //
-// As many blocks as the device has multiprocessors stay for the whole launch. In each, one thread
-// fetches and two warpgroups multiply, each half of a tile's 128 rows by its 256 columns; the next
-// tile is being fetched while a result is stored. Group sizes stay on the device: every block finds
-// its tiles from them. Blocks take tiles in order as they get free, so that those that share what
-// they fetch run at the same time and find it in L2. Which block computes a tile does not change
-// it.
+// As many blocks as the device has multiprocessors stay for the whole launch, two a cluster. In
+// each, a warp fetches, or two; two warpgroups multiply, each half of a tile's 128 rows by its 256
+// columns; further warps store, while the next tile is being multiplied. Group sizes stay on the
+// device: every block finds its tiles from them. Clusters take pairs of tiles in order as they get
+// free, so that those that share what they fetch run at the same time and find it in L2. Which
+// block computes a tile does not change it.
+//
+// Where rows are tokens that stand elsewhere (gathers), the warps that fetch copy their packs
+// instead of the copy engine, which on sm_90 can't follow row numbers.
 //
 // Rows of another group may be fetched with a group's last ones: for the result by rows they are
 // not stored; where rows are contracted (by weight), they are zeroed in shared memory.
-//
-// Seen on an H200 (TFLOP/s in bfloat16, medians of 10, random routing, gate and up together):
-//
-//                      T = 4,096                    T = 16,384
-//                      forward  by data  by weight  forward  by data  by weight
-//   Mixtral-8x7B       687      633      656        654      600      651
-//   OLMoE-1B-7B        630      618      494        718      676      659
-//   Qwen3-30B-A3B      530      532      397        619      596      639
-//
-// In the same run cuBLASLt had 795 in a dense product of 8,192^3, and torch 2.11's _grouped_mm took
-// 0.91 to 1.48 times as long as these, down's products and T = 512 and 32,768 included. By weight
-// into float32, which torch has not, is 0 to 50% slower than into bfloat16: it writes twice the
-// bytes.
 #include "kernels/cuda/GroupedGemmGated.cuh"
+#include "kernels/cuda/GroupedGemmHopper.h"
 #include "kernels/cuda/TensorMap.h"
+#include "kernels/signatures/grouped_gemm_gather.h"
+
+#include <limits>
 
 namespace switchyard::kernels::cuda {
 namespace {
@@ -38,12 +32,13 @@ struct Parts {
   Groups groups;
 };
 
-template <GroupedProduct P>
+template <typename K>
 __device__ Parts setUp(unsigned char *memory, const Arguments &args, const CUtensorMap &a,
                        const CUtensorMap &b) {
-  using Layout = Shared<P>;
+  using Layout = Shared<K>;
+  constexpr int kFilling = K::kGather == Gather::None ? 1 : 1 + 32 * K::kFetching; // of a stage
   constexpr int kMultiplying = kConsumers * kWarps;
-  constexpr int kTaking = kMultiplying + (kIsGated<P> ? kStoringWarps : 0); // tiles of the queue
+  constexpr int kTaking = kMultiplying + K::kFetching + K::kStoring; // of the queue
   Parts parts;
   parts.ring.memory = hopper::sharedAddress(memory);
   parts.ring.barriers = parts.ring.memory + Layout::kBarriersAt;
@@ -54,58 +49,88 @@ __device__ Parts setUp(unsigned char *memory, const Arguments &args, const CUten
   if (threadIdx.x == kWarpgroup) {
     hopper::prefetchMap(a);
     hopper::prefetchMap(b);
-    for (int i = 0; i < kStages + kSlots + Layout::kHandovers; ++i) {
-      int readers = i < kStages ? kMultiplying : i < kStages + kSlots ? kTaking : 1;
-      hopper::initBarrier(parts.ring.barriers + i * 16, 1);
-      hopper::initBarrier(parts.ring.barriers + i * 16 + 8, readers);
-    }
+    auto init = [&](int first, int count, int writers, int readers) {
+      for (int i = first; i < first + count; ++i) {
+        hopper::initBarrier(parts.ring.barriers + i * 16, writers);
+        hopper::initBarrier(parts.ring.barriers + i * 16 + 8, readers);
+      }
+    };
+    init(0, kStages, kFilling, kMultiplying * kCluster);
+    init(kStages, kSlots, 1, kTaking * kCluster);
+    init(kStages + kSlots, Layout::kHandovers, 1, 1);
     hopper::fenceBarrierInit();
   }
-  findGroups<P>(args, parts.groups);
+  findGroups<K>(args, parts.groups);
   __syncthreads();
+  hopper::syncCluster(); // the other block's barriers are ready, too
   return parts;
 }
 
-template <GroupedProduct P, typename Epilogue>
+template <typename K>
 __global__ __launch_bounds__(kBlock, 1) void hopperKernel(
     [[maybe_unused]] const __grid_constant__ CUtensorMap a,
     [[maybe_unused]] const __grid_constant__ CUtensorMap b, [[maybe_unused]] const Arguments args,
-    [[maybe_unused]] const Epilogue epilogue) {
+    [[maybe_unused]] const typename K::Epilogue epilogue) {
 #ifdef SWITCHYARD_HOPPER
   extern __shared__ __align__(1024) unsigned char memory[];
-  auto [ring, queue, groups] = setUp<P>(memory, args, a, b);
+  auto [ring, queue, groups] = setUp<K>(memory, args, a, b);
   int warpgroup = static_cast<int>(threadIdx.x) / kWarpgroup;
   // One branch with constant counts: else the compiler ignores them.
   if (warpgroup == 0) {
-    hopper::lowerRegisters<kIsGated<P> ? 104 : 40>();
-    if (threadIdx.x == 0)
-      produce<P>(args, a, b, groups, ring, queue);
-    if constexpr (kIsGated<P>)
-      if (threadIdx.x >= 32)
-        storeGated<P>(args, epilogue, groups, ring, queue);
+    hopper::lowerRegisters<K::kFewest>();
+    int warp = static_cast<int>(threadIdx.x) / 32;
+    if (warp < K::kFetching)
+      produce<K>(args, a, b, groups, ring, queue);
+    else if constexpr (K::kHandsOver)
+      store<K>(args, epilogue, groups, warp - K::kFetching, ring, queue);
   } else {
-    hopper::raiseRegisters<kIsGated<P> ? 200 : 232>();
-    if constexpr (kIsGated<P>)
-      consumeGated<P>(args, groups, warpgroup - 1, ring, queue);
+    hopper::raiseRegisters<K::kMost>();
+    if constexpr (K::kHandsOver)
+      consume<K>(args, groups, warpgroup - 1, ring, queue);
     else
-      consume<P>(args, epilogue, groups, warpgroup - 1, ring, queue);
+      consumeAndStore<K>(args, epilogue, groups, warpgroup - 1, ring, queue);
   }
+  hopper::syncCluster(); // the other block arrives at barriers of this one until it ends
 #else
   __trap(); // runsOnHopper does not let it come here
 #endif
 }
 
 /// Describes a dense tensor [planes, lines, width], of which a copy moves 64 by `boxLines`.
-Fault describePlanes(CUtensorMap &map, const void *data, int64_t planes, int64_t lines,
-                     int64_t width, int64_t boxLines) {
-  return describeTensor(map, DType::BF16, data, {width, lines, planes},
+Fault describePlanes(CUtensorMap &map, const Tensor &tensor, int64_t boxLines) {
+  int64_t planes = tensor.rank == 3 ? tensor.dims[0] : 1, lines = tensor.dims[tensor.rank - 2];
+  int64_t width = tensor.dims[tensor.rank - 1];
+  return describeTensor(map, DType::BF16, tensor.data, {width, lines, planes},
                         {width * 2, width * lines * 2}, {64, boxLines, 1});
 }
 
 /// Enqueues a kernel on as many blocks as the device has multiprocessors.
-template <GroupedProduct P, typename Epilogue>
-Fault enqueue(const Launch &launch, const CUtensorMap &a, const CUtensorMap &b,
-              const Arguments &args, const Epilogue &epilogue) {
+template <typename K>
+Fault enqueue(const Launch &launch, const GroupedOperands &operands,
+              const typename K::Epilogue &epilogue) {
+  const Tensor &c = operands.c;
+  Arguments args{};
+  args.sizes = operands.groupSizes.as<int32_t>();
+  args.taken = reinterpret_cast<int *>(launch.workspace.data());
+  args.rows = static_cast<int>(operands.rows());
+  args.experts = static_cast<int>(operands.groupSizes.dims[0]);
+  args.height = K::kByRows ? 0 : static_cast<int>(c.dims[1]);
+  args.columns = static_cast<int>(c.dims[c.rank - 1]);
+  args.depth = K::kByRows ? static_cast<int>(operands.a.dims[1]) : 0;
+  args.gateUp = operands.gateUp.as<BFloat16>();
+  CUtensorMap a{}, b{};
+  if constexpr (K::kGather != Gather::A)
+    if (auto fault = describePlanes(a, operands.a, 64))
+      return fault;
+  if constexpr (K::kGather != Gather::B)
+    if (auto fault = describePlanes(b, operands.b, K::kWeightAlongK ? K::kBoxColumns : 64))
+      return fault;
+  if constexpr (K::kGather != Gather::None) {
+    const Tensor &tokens = K::kGather == Gather::A ? operands.a : operands.b;
+    args.tokens = {tokens.as<BFloat16>(), operands.tokens.as<int32_t>(),
+                   static_cast<uint32_t>(tokens.dims[0]),
+                   static_cast<uint32_t>(tokens.dims[1] / 8)};
+  }
   int device = 0, processors = 0;
   if (auto fault = faultOf(cudaGetDevice(&device), "cudaGetDevice"))
     return fault;
@@ -117,129 +142,134 @@ Fault enqueue(const Launch &launch, const CUtensorMap &a, const CUtensorMap &b,
   if (auto fault =
           faultOf(cudaMemsetAsync(args.taken, 0, sizeof *args.taken, stream), "cudaMemsetAsync"))
     return fault;
-  hopperKernel<P, Epilogue>
-      <<<static_cast<unsigned>(processors), kBlock,
-         static_cast<size_t>(Shared<P>::bytes(args.experts)), stream>>>(a, b, args, epilogue);
-  return launchFault("grouped GEMM of sm_90a");
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {kCluster, 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = static_cast<unsigned>(processors / kCluster * kCluster);
+  config.blockDim = kBlock;
+  config.dynamicSmemBytes = static_cast<size_t>(Shared<K>::bytes(args.experts));
+  config.stream = stream;
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  return faultOf(cudaLaunchKernelEx(&config, hopperKernel<K>, a, b, args, epilogue),
+                 "grouped GEMM of sm_90a");
 }
 
-template <GroupedProduct P, typename Epilogue>
-Fault raiseShared() {
-  return faultOf(cudaFuncSetAttribute(hopperKernel<P, Epilogue>,
-                                      cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                      Shared<P>::bytes(Shared<P>::kMaxExperts)),
-                 "cudaFuncSetAttribute");
+/// Calls body(K{}, epilogue) for the kernel of a product, and returns what it returns.
+template <typename Body>
+Fault withKind(GroupedProduct product, const GroupedOperands &o, const Body &body) {
+  using P = GroupedProduct;
+  auto width = static_cast<int>(o.c.dims[o.c.rank - 1]);
+  auto *y = o.c.as<BFloat16>(), *gateUp = o.gateUp.as<BFloat16>();
+  auto *dgateUp = o.dgateUp.as<BFloat16>();
+  Store store{y, width};
+  auto byWeight = [&]<typename E>(const E &epilogue) -> Fault {
+    switch (o.gather) {
+    case Gather::A:
+      return body(Kind<P::ByWeight, Gather::A, E>{}, epilogue);
+    case Gather::B:
+      return body(Kind<P::ByWeight, Gather::B, E>{}, epilogue);
+    case Gather::None:
+      break;
+    }
+    return body(Kind<P::ByWeight, Gather::None, E>{}, epilogue);
+  };
+  switch (product) {
+  case P::Forward:
+    return body(Kind<P::Forward, Gather::None, Store>{}, store);
+  case P::ByData:
+    return body(Kind<P::ByData, Gather::None, Store>{}, store);
+  case P::Gated: {
+    GatedStore gated{gateUp, y, width};
+    return o.gather == Gather::A ? body(Kind<P::Gated, Gather::A, GatedStore>{}, gated)
+                                 : body(Kind<P::Gated, Gather::None, GatedStore>{}, gated);
+  }
+  case P::ByDataGated: {
+    if (o.gather == Gather::None)
+      return body(Kind<P::ByDataGated, Gather::None, GatedGradStore<false>>{},
+                  GatedGradStore<false>{gateUp, dgateUp, y, width, {}});
+    RowWeights rows{o.weights.data, o.weights.dtype == DType::BF16, o.dots,
+                    static_cast<int>(ceilDivide(width, kGateColumnsAtOnce))};
+    return body(Kind<P::ByDataGated, Gather::A, GatedGradStore<true>>{},
+                GatedGradStore<true>{gateUp, dgateUp, y, width, rows});
+  }
+  case P::ByWeight:
+    break;
+  }
+  return o.c.dtype == DType::F32 ? byWeight(StoreSums{o.c.as<float>(), width}) : byWeight(store);
 }
 
 /// Whether the current device runs code of sm_90a, and this build has it.
 bool hasHopper() {
+  using Some = Kind<GroupedProduct::Forward, Gather::None, Store>;
   int device = 0, major = 0;
   cudaFuncAttributes attributes{};
   bool known =
       cudaGetDevice(&device) == cudaSuccess &&
       cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
-      cudaFuncGetAttributes(&attributes, hopperKernel<GroupedProduct::Forward, Store<BFloat16>>) ==
-          cudaSuccess;
+      cudaFuncGetAttributes(&attributes, hopperKernel<Some>) == cudaSuccess;
   return known && major == 9 && attributes.ptxVersion >= 90;
 }
 
-/// How many columns of y are covered by the smallest tiles.
-constexpr int kFewestColumns = kTileColumns<GroupedProduct::Gated>;
-
-constexpr int maxExperts(GroupedProduct product) {
-  bool isGated = product == GroupedProduct::Gated || product == GroupedProduct::ByDataGated;
-  return isGated ? Shared<GroupedProduct::Gated>::kMaxExperts
-                 : Shared<GroupedProduct::Forward>::kMaxExperts;
-}
-
-/// What an expert's matrices are read by: boxes of so many lines.
-constexpr int64_t linesOfBox(GroupedProduct product) {
-  return product == GroupedProduct::Forward ? kBoxColumns<GroupedProduct::Forward>
-         : product == GroupedProduct::Gated ? kBoxColumns<GroupedProduct::Gated>
-                                            : 64;
-}
+/// The smallest tiles' columns.
+constexpr int kFewestColumns = kTileN / 2;
 
 } // namespace
 
 Fault prepareGroupedGemmHopper() {
   if (!hasHopper())
     return std::nullopt;
-  if (auto fault = raiseShared<GroupedProduct::Forward, Store<BFloat16>>())
-    return fault;
-  if (auto fault = raiseShared<GroupedProduct::ByData, Store<BFloat16>>())
-    return fault;
-  if (auto fault = raiseShared<GroupedProduct::Gated, GatedStore>())
-    return fault;
-  if (auto fault = raiseShared<GroupedProduct::ByDataGated, GatedGradStore>())
-    return fault;
-  if (auto fault = raiseShared<GroupedProduct::ByWeight, Store<BFloat16>>())
-    return fault;
-  return raiseShared<GroupedProduct::ByWeight, Store<float>>();
+  using P = GroupedProduct;
+  auto raise = [](P product, DType dtype, Gather gather) {
+    GroupedOperands operands;
+    operands.c.dtype = dtype;
+    operands.c.rank = 1;
+    operands.gather = gather;
+    return withKind(product, operands, []<typename K>(K, const auto &) {
+      return faultOf(cudaFuncSetAttribute(hopperKernel<K>,
+                                          cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                          Shared<K>::bytes(Shared<K>::kMaxExperts)),
+                     "cudaFuncSetAttribute");
+    });
+  };
+  for (P product : {P::Forward, P::ByData, P::ByWeight, P::Gated, P::ByDataGated})
+    for (DType dtype : {DType::BF16, DType::F32})
+      for (Gather gather : {Gather::None, Gather::A, Gather::B})
+        if (auto fault = raise(product, dtype, gather))
+          return fault;
+  return std::nullopt;
 }
 
-bool runsOnHopper(const Launch &launch, GroupedProduct product) {
-  const Tensor &a = launch.operands[0], &c = launch.operands.back();
+bool runsOnHopper(GroupedProduct product, const GroupedOperands &operands) {
   constexpr int64_t kMost = int64_t{1} << 30;
-  int64_t experts = launch.operands[2].dims[0];
-  bool fits = a.dtype == DType::BF16 && experts <= maxExperts(product) && a.dims[0] < kMost;
-  for (const Tensor &tensor : launch.operands) {
-    if (tensor.dtype == DType::I32)
-      continue;
-    int64_t width = tensor.dims[tensor.rank - 1];
+  const GroupedOperands &o = operands;
+  bool fits = o.a.dtype == DType::BF16 && o.rows() < kMost;
+  for (const Tensor *tensor : {&o.a, &o.b, &o.c, &o.gateUp, &o.dgateUp}) {
+    if (tensor->rank == 0)
+      continue; // this product has none
+    int64_t width = tensor->dims[tensor->rank - 1];
     fits =
-        fits && width % 8 == 0 && width < kMost && tensor.count() > 0 && isAligned({tensor.data});
+        fits && width % 8 == 0 && width < kMost && tensor->count() > 0 && isAligned({tensor->data});
   }
-  // Tiles are counted in 32 bits.
-  int64_t most = mostTiles(experts, c.count() / c.dims[c.rank - 1], kTileM);
-  fits = fits && most * (ceilDivide(c.dims[c.rank - 1], kFewestColumns) + 1) < kMost;
-  return fits && hasHopper();
+  // Tiles and packs of tokens are counted in 32 bits.
+  int64_t experts = o.groupSizes.dims[0], columns = o.c.dims[o.c.rank - 1];
+  int64_t most = mostTiles(experts, o.c.count() / columns, kTileM);
+  fits = fits && most * (ceilDivide(columns, kFewestColumns) + 1) < kMost;
+  if (o.gather != Gather::None)
+    fits = fits && o.gathered().count() / 8 < std::numeric_limits<uint32_t>::max();
+  bool handsOver = product != GroupedProduct::ByWeight || o.c.dtype == DType::BF16;
+  int mostExperts =
+      handsOver ? Shared<Kind<GroupedProduct::Forward, Gather::None, Store>>::kMaxExperts
+                : Shared<Kind<GroupedProduct::ByWeight, Gather::None, StoreSums>>::kMaxExperts;
+  return fits && experts <= mostExperts && hasHopper();
 }
 
-Fault runGroupedGemmHopper(const Launch &launch, GroupedProduct product) {
-  const Tensor &a = launch.operands[0], &b = launch.operands[1], &c = launch.operands.back();
-  bool byRows = product != GroupedProduct::ByWeight;
-  int64_t rows = a.dims[0], across = b.dims[b.rank - 1];
-  Arguments args{};
-  args.sizes = launch.operands[2].as<int32_t>();
-  args.taken = reinterpret_cast<int *>(launch.workspace.data());
-  args.rows = static_cast<int>(rows);
-  args.experts = static_cast<int>(launch.operands[2].dims[0]);
-  args.height = byRows ? 0 : static_cast<int>(c.dims[1]);
-  args.columns = static_cast<int>(c.dims[c.rank - 1]);
-  args.depth = byRows ? static_cast<int>(a.dims[1]) : 0;
-  CUtensorMap mapA, mapB;
-  if (auto fault = describePlanes(mapA, a.data, 1, rows, a.dims[1], 64))
-    return fault;
-  auto fault = byRows
-                   ? describePlanes(mapB, b.data, b.dims[0], b.dims[1], across, linesOfBox(product))
-                   : describePlanes(mapB, b.data, 1, rows, across, 64);
-  if (fault)
-    return fault;
-  auto *result = c.as<BFloat16>();
-  switch (product) {
-  case GroupedProduct::Forward:
-    return enqueue<GroupedProduct::Forward>(launch, mapA, mapB, args,
-                                            Store<BFloat16>{result, args.columns});
-  case GroupedProduct::ByData:
-    return enqueue<GroupedProduct::ByData>(launch, mapA, mapB, args,
-                                           Store<BFloat16>{result, args.columns});
-  case GroupedProduct::Gated:
-    return enqueue<GroupedProduct::Gated>(
-        launch, mapA, mapB, args,
-        GatedStore{launch.operands[3].as<BFloat16>(), result, args.columns});
-  case GroupedProduct::ByDataGated:
-    return enqueue<GroupedProduct::ByDataGated>(launch, mapA, mapB, args,
-                                                GatedGradStore{launch.operands[3].as<BFloat16>(),
-                                                               launch.operands[4].as<BFloat16>(),
-                                                               result, args.columns});
-  case GroupedProduct::ByWeight:
-    break;
-  }
-  if (c.dtype == DType::F32)
-    return enqueue<GroupedProduct::ByWeight>(launch, mapA, mapB, args,
-                                             Store<float>{c.as<float>(), args.columns});
-  return enqueue<GroupedProduct::ByWeight>(launch, mapA, mapB, args,
-                                           Store<BFloat16>{result, args.columns});
+Fault runGroupedGemmHopper(const Launch &launch, GroupedProduct product,
+                           const GroupedOperands &operands) {
+  return withKind(product, operands, [&]<typename K>(K, const auto &epilogue) {
+    return enqueue<K>(launch, operands, epilogue);
+  });
 }
 
 } // namespace switchyard::kernels::cuda

@@ -1,21 +1,17 @@
-// Grouped GEMM on sm_90a, for what GroupedGemm.cu decides to send here: bfloat16 whose rows begin
-// at multiples of 16 bytes.
+// Grouped GEMM on sm_90a: bfloat16 whose rows begin at multiples of 16 bytes.
 #pragma once
 
-#include "kernels/cuda/Kernels.h"
+#include "kernels/cuda/GroupedGemm.h"
 
 namespace switchyard::kernels::cuda {
-
-/// grouped_gemm, grouped_gemm_dgrad, grouped_gemm_wgrad, grouped_gemm_gated or
-/// grouped_gemm_dgrad_gated.
-enum class GroupedProduct { Forward, ByData, ByWeight, Gated, ByDataGated };
 
 /// Lets the kernels use all of a block's shared memory. Does nothing on other devices.
 Fault prepareGroupedGemmHopper();
 
-/// Whether the current device, this build and the launch allow it.
-bool runsOnHopper(const Launch &launch, GroupedProduct product);
+/// Whether the current device, this build and the operands allow it.
+bool runsOnHopper(GroupedProduct product, const GroupedOperands &operands);
 
-Fault runGroupedGemmHopper(const Launch &launch, GroupedProduct product);
+Fault runGroupedGemmHopper(const Launch &launch, GroupedProduct product,
+                           const GroupedOperands &operands);
 
 } // namespace switchyard::kernels::cuda

@@ -54,6 +54,52 @@ __device__ inline void wait(uint32_t barrier, uint32_t parity) {
                : "memory");
 }
 
+// -- Clusters of blocks --
+
+/// This block's number in its cluster.
+__device__ inline int clusterRank() {
+  uint32_t rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return static_cast<int>(rank);
+}
+/// Waits for all threads of the cluster.
+__device__ inline void syncCluster() {
+  asm volatile("barrier.cluster.arrive.release;\n"
+               "barrier.cluster.wait.acquire;" ::
+                   : "memory");
+}
+/// Where another block of the cluster has what this one has at `address`.
+__device__ inline uint32_t addressIn(int rank, uint32_t address) {
+  uint32_t there;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+  return there;
+}
+__device__ inline void storeCluster(uint32_t to, int value) {
+  asm volatile("st.shared::cluster.b32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
+}
+/// Arrives at a barrier of the cluster. It says that something was read; to say that something was
+/// written, releaseCluster.
+__device__ inline void arriveCluster(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+__device__ inline void releaseCluster(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier)
+               : "memory");
+}
+/// `wait` for what others of the cluster wrote.
+__device__ inline void waitCluster(uint32_t barrier, uint32_t parity) {
+  asm volatile("{\n"
+               ".reg .pred done;\n"
+               "again:\n"
+               "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+               "@done bra.uni over;\n"
+               "bra.uni again;\n"
+               "over:\n"
+               "}" ::"r"(barrier),
+               "r"(parity)
+               : "memory");
+}
+
 /// A barrier of `threads` threads of the block; `name` is 1 to 15.
 __device__ inline void syncNamed(int name, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
@@ -77,6 +123,34 @@ __device__ inline void load(uint32_t to, const CUtensorMap &map, Box at, uint32_
                "[%0], [%1, {%3, %4, %5}], [%2];" ::"r"(to),
                "l"(&map), "r"(barrier), "r"(at.x), "r"(at.y), "r"(at.z)
                : "memory");
+}
+
+/// Fetches it into both blocks of a cluster of two, at the same addresses; the barrier of each
+/// counts its bytes.
+__device__ inline void loadToBoth(uint32_t to, const CUtensorMap &map, Box at, uint32_t barrier) {
+  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+               ".multicast::cluster [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(to),
+               "l"(&map), "r"(barrier), "r"(at.x), "r"(at.y), "r"(at.z),
+               "h"(static_cast<uint16_t>(3))
+               : "memory");
+}
+
+/// Brings a multiple of 16 bytes into L2.
+__device__ inline void prefetch(const void *from, int bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+
+// -- Copies of single packs, by this thread --
+
+/// Starts to copy 16 bytes into shared memory, or to zero them.
+__device__ inline void copyAsync(uint32_t to, const void *from, bool isThere) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+               "r"(isThere ? 16 : 0)
+               : "memory");
+}
+/// Arrives at a barrier when this thread's copies so far are done.
+__device__ inline void arriveAfterCopies(uint32_t barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
 // -- Shared memory, by address --

@@ -32,17 +32,22 @@ Fault runGatedActivationGrad(const Launch &launch);
 /// gated_activation_grad, whose dy becomes the result of gated_activation.
 Fault runGatedActivationGradAgain(const Launch &launch);
 
-// GroupedGemm.cu
+// GroupedGemm.cu; prepareGroupedGemm is for all of its family
 Fault prepareGroupedGemm(const Launch &launch);
 Fault runGroupedGemm(const Launch &launch);
-Fault prepareGroupedGemmDgrad(const Launch &launch);
 Fault runGroupedGemmDgrad(const Launch &launch);
-Fault prepareGroupedGemmWgrad(const Launch &launch);
 Fault runGroupedGemmWgrad(const Launch &launch);
 
-// GroupedGemmGated.cu; what their products prepare is theirs
+// GroupedGemmGated.cu
 Fault runGroupedGemmGated(const Launch &launch);
 Fault runGroupedGemmDgradGated(const Launch &launch);
+
+// GroupedGemmGather.cu
+Fault runGroupedGemmGatedGather(const Launch &launch);
+Fault runGroupedGemmDgradGatedGather(const Launch &launch);
+Fault runGroupedGemmWgradGatherDy(const Launch &launch);
+Fault runGroupedGemmWgradGatherX(const Launch &launch);
+Fault runRowsOfTokens(const Launch &launch);
 
 // Linear.cpp
 Fault prepareLinear(const Launch &launch);

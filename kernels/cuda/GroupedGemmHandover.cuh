@@ -1,0 +1,251 @@
+// The results of a grouped GEMM on sm_90a, from the warps that multiply to memory. Only code for
+// sm_90a may call it.
+//
+// To store results takes time in which nothing is multiplied, so warps of their own do it while the
+// next tile is multiplied. The warps that multiply hand over their rows, rounded, in shared memory.
+// There is room for half of a tile; the other half waits in registers until the middle of the next
+// tile. Results in float32 need twice the room: the warps that multiplied them store them.
+#pragma once
+
+#include "kernels/cuda/GroupedGemmStages.cuh"
+
+namespace switchyard::kernels::cuda::grouped {
+
+/// Half of a warp's results: 16 rows by two pieces of kPiece columns.
+inline constexpr int kPiece = kLine / 2;
+inline constexpr int kPieceBytes = 16 * kLine;
+using Half = uint32_t[32];
+
+/// Results on their way from a warp that multiplies to the one that stores: a place in shared
+/// memory, with a barrier that waits until they are there and one that waits until they were read.
+struct Handover {
+  uint32_t memory, barriers, parity;
+
+  __device__ uint32_t full() const { return barriers; }
+  __device__ uint32_t empty() const { return barriers + 8; }
+
+  /// By the whole warp that multiplies. The packs of 16 bytes of a line are swizzled, against
+  /// conflicts of banks.
+  __device__ __forceinline__ void put(const Half &half) {
+    hopper::wait(empty(), parity ^ 1);
+    int lane = threadIdx.x % 32;
+    uint32_t line = memory + (lane % 16) * kLine + ((lane / 16 ^ lane % 8) << 4);
+#pragma unroll
+    for (int i = 0; i < 32; i += 4) {
+      const uint32_t packs[4] = {half[i], half[i + 1], half[i + 2], half[i + 3]};
+      hopper::storeMatrices((line ^ i % 16 * 8) + i / 16 * kPieceBytes, packs);
+    }
+    __syncwarp();
+    if (lane == 0)
+      hopper::arrive(full());
+    parity ^= 1;
+  }
+  /// By the whole warp that stores: waits for results, and lets the next ones come.
+  __device__ void await() const { hopper::wait(full(), parity); }
+  __device__ void release() const {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0)
+      hopper::arrive(empty());
+  }
+  /// The lane's pack of columns [lane % 8 * 8, ...) of row `line` of a piece.
+  __device__ Pack<BFloat16, 8> take(int piece, int line) const {
+    int lane = threadIdx.x % 32;
+    uint4 words = hopper::loadPack(memory + piece * kPieceBytes + line * kLine +
+                                   ((lane % 8 ^ line % 8) << 4));
+    return {{words.x, words.y, words.z, words.w}};
+  }
+};
+
+/// The handover of warp `warp` of multiplying warpgroup `half`. `parity`: how many it handed over
+/// before, modulo 2.
+template <typename K>
+__device__ Handover handoverOf(const Ring &ring, int half, int warp, uint32_t parity) {
+  int i = half * kWarps + warp;
+  return {ring.memory + Shared<K>::kStagedAt + i * Shared<K>::kStagedBytes,
+          ring.barriers + (kStages + kSlots + i) * 16, parity};
+}
+
+/// Where the first column of piece `piece` of half `half` of a tile's results stands among the
+/// sums. A half of gated results has the same columns of gate and up.
+template <typename K>
+constexpr int pieceColumn(int half, int piece) {
+  return K::kIsGated ? piece * K::kTileColumns + half * kPiece : (2 * half + piece) * kPiece;
+}
+
+__device__ inline uint32_t roundPair(float low, float high) {
+  __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<uint32_t *>(&pair);
+}
+
+/// Rounds half of the sums.
+template <typename K, int Index>
+__device__ __forceinline__ void roundHalf(const float (&sums)[128], Half &half) {
+#pragma unroll
+  for (int i = 0; i < 32; ++i) {
+    int at = pieceColumn<K>(Index, i / 16) / 2 + i % 16 * 2;
+    half[i] = roundPair(sums[at], sums[at + 1]);
+  }
+}
+
+/// Sums of nothing.
+__device__ __forceinline__ void clearSums(const Tile &tile, float (&sums)[128]) {
+  if (tile.k >= tile.kEnd)
+#pragma unroll
+    for (float &sum : sums)
+      sum = 0;
+}
+
+/// Multiplies the rows of warpgroup `half` of all tiles and hands them over.
+template <typename K>
+__device__ __forceinline__ void consume(const Arguments &args, Groups groups, int half, Ring ring,
+                                        Queue queue) {
+  Handover handover = handoverOf<K>(ring, half, threadIdx.x % kWarpgroup / 32, 0);
+  Half held;
+  bool isHeld = false;
+  forTiles<K>(args, groups, queue, [&](const Tile &tile) {
+    if (!isThere<K>(args, tile, half)) {
+      if (isHeld)
+        handover.put(held);
+      isHeld = false;
+      skip(tile, ring);
+      return;
+    }
+    float sums[128];
+    clearSums(tile, sums);
+    int middle =
+        min(tile.k + (tile.kEnd - tile.k + 2 * kTileK - 1) / (2 * kTileK) * kTileK, tile.kEnd);
+    multiply<K>(sums, tile.k, middle, false, half, ring);
+    if (isHeld)
+      handover.put(held);
+    multiply<K>(sums, middle, tile.kEnd, true, half, ring);
+    roundHalf<K, 0>(sums, held);
+    handover.put(held);
+    roundHalf<K, 1>(sums, held);
+    isHeld = true;
+  });
+  if (isHeld)
+    handover.put(held);
+}
+
+/// Where a warp stores half of its results: rows `row` + lane / 8 + 0, 4, 8 and 12 below `rowEnd`,
+/// which count from row `first` of the result; columns `column` + lane % 8 * 8 below the width,
+/// which is that of half a row where that is [gate | up].
+struct Place {
+  int64_t first;
+  int row, rowEnd, column;
+};
+
+/// Stores what is handed over of all tiles, in turns with the other warps that store.
+template <typename K>
+__device__ __forceinline__ void store(const Arguments &args, const typename K::Epilogue &epilogue,
+                                      Groups groups, int warp, const Ring &ring, Queue queue) {
+  int next = warp;       // the next warp whose results are this one's
+  uint32_t parities = 0; // a bit of each multiplying warpgroup
+  forTiles<K>(args, groups, queue, [&](const Tile &tile) {
+    int64_t first = K::kByRows ? 0 : static_cast<int64_t>(tile.expert) * args.height;
+#pragma unroll 1
+    for (int i = 0; i < 2 * kConsumers; ++i) { // halves of columns, in each halves of rows
+      int half = i % kConsumers, row = tile.row + half * 64;
+      int column = tile.column + i / kConsumers * (K::kTileColumns / 2);
+      if (!isThere<K>(args, tile, half))
+        continue;
+#pragma unroll 1
+      for (; next < kWarps; next += K::kStoring)
+        epilogue(handoverOf<K>(ring, half, next, parities >> half & 1),
+                 Place{first, row + next * 16, tile.rowEnd, column});
+      next -= kWarps;
+      parities ^= 1 << half;
+    }
+  });
+}
+
+/// Stores results in bfloat16.
+struct Store {
+  static constexpr bool kHandsOver = true;
+  BFloat16 *result;
+  int width;
+
+  __device__ void operator()(const Handover &from, Place place) const {
+    constexpr int kLines = 4;
+    int lane = threadIdx.x % 32;
+    Pack<BFloat16, 8> packs[2][kLines];
+    from.await();
+#pragma unroll
+    for (int i = 0; i < 2 * kLines; ++i)
+      packs[i / kLines][i % kLines] = from.take(i / kLines, i % kLines * 4 + lane / 8);
+    from.release();
+#pragma unroll
+    for (int i = 0; i < 2 * kLines; ++i) {
+      int row = place.row + i % kLines * 4 + lane / 8;
+      int column = place.column + i / kLines * kPiece + lane % 8 * 8;
+      if (row < place.rowEnd && column < width)
+        packs[i / kLines][i % kLines].store(result + (place.first + row) * width + column);
+    }
+  }
+};
+
+/// Stores results in float32, by the warps that multiplied them: by whole lines of 128 bytes, which
+/// a warp gathers in shared memory.
+struct StoreSums {
+  static constexpr bool kHandsOver = false;
+  static constexpr int kColumns = kLine / 4; // of a line
+  float *result;
+  int width;
+
+  /// Puts columns [first, first + kColumns) of a warp's 16 rows into `staged`. The packs of 16
+  /// bytes of a line are swizzled, against conflicts of banks.
+  __device__ __forceinline__ static void stage(const float (&sums)[128], int first,
+                                               uint32_t staged) {
+    int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < kColumns; i += 8)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        int line = lane / 4 + h * 8, pack = i / 4 + lane % 4 / 2, at = (first + i) / 2 + h * 2;
+        uint32_t to = staged + line * kLine + ((pack ^ line % 8) << 4) + lane % 2 * 8;
+        hopper::storeShared(to, float2{sums[at], sums[at + 1]});
+      }
+  }
+
+  /// Sums as multiply64x256 leaves them.
+  __device__ __forceinline__ void operator()(const float (&sums)[128], uint32_t staged,
+                                             Place place) const {
+    int lane = threadIdx.x % 32;
+    int row = place.row + static_cast<int>(threadIdx.x) % kWarpgroup / 32 * 16 + lane / 8;
+    int column = place.column + lane % 8 * (kColumns / 8);
+    float *to = result + (place.first + row) * width + column;
+#pragma unroll
+    for (int first = 0; first < kTileN; first += kColumns) {
+      __syncwarp(); // the columns before these were read
+      stage(sums, first, staged);
+      __syncwarp();
+#pragma unroll
+      for (int i = 0; i < 16; i += 4) {
+        int line = i + lane / 8;
+        uint4 pack = hopper::loadPack(staged + line * kLine + ((lane % 8 ^ line % 8) << 4));
+        if (row + i < place.rowEnd && column + first < width)
+          *reinterpret_cast<uint4 *>(to + static_cast<int64_t>(i) * width + first) = pack;
+      }
+    }
+  }
+};
+
+/// Multiplies and stores the rows of warpgroup `half` of all tiles.
+template <typename K>
+__device__ __forceinline__ void consumeAndStore(const Arguments &args,
+                                                const typename K::Epilogue &epilogue, Groups groups,
+                                                int half, Ring ring, Queue queue) {
+  uint32_t staged = ring.memory + Shared<K>::kStagedAt +
+                    (threadIdx.x - kWarpgroup) / 32 * Shared<K>::kStagedBytes;
+  forTiles<K>(args, groups, queue, [&](const Tile &tile) {
+    if (!isThere<K>(args, tile, half))
+      return skip(tile, ring);
+    float sums[128];
+    clearSums(tile, sums);
+    multiply<K>(sums, tile.k, tile.kEnd, false, half, ring);
+    int64_t first = K::kByRows ? 0 : static_cast<int64_t>(tile.expert) * args.height;
+    epilogue(sums, staged, Place{first, tile.row + half * 64, tile.rowEnd, tile.column});
+  });
+}
+
+} // namespace switchyard::kernels::cuda::grouped

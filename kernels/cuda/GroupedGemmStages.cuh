@@ -1,0 +1,232 @@
+// The stages of a grouped GEMM on sm_90a: pieces of A and B on their way from memory, through a
+// ring in shared memory, to the tensor cores. Only code for sm_90a may call it.
+#pragma once
+
+#include "kernels/cuda/GroupedGemmTiles.cuh"
+
+namespace switchyard::kernels::cuda::grouped {
+
+/// The stages in shared memory, each with a barrier that waits for its bytes and one that waits for
+/// all who read them, in both blocks of the cluster.
+struct Ring {
+  uint32_t memory, barriers;
+  int stage = 0;
+  uint32_t parity = 0;
+
+  __device__ uint32_t full() const { return barriers + stage * 16; }
+  __device__ uint32_t empty() const { return full() + 8; }
+  __device__ uint32_t a() const { return memory + stage * kStageBytes; }
+  __device__ uint32_t b() const { return a() + kBytesA; }
+  __device__ void advance() {
+    stage = stage + 1 == kStages ? 0 : stage + 1;
+    parity ^= stage == 0;
+  }
+};
+
+/// Has A and B of a tile copied into a stage, for the contraction from k, but for what is gathered;
+/// one thread calls it. The half that is this block's of what the tiles share goes to both.
+template <typename K>
+__device__ __forceinline__ void fetch(const Arguments &args, const Tile &tile, int k,
+                                      const Ring &ring, const CUtensorMap &a,
+                                      const CUtensorMap &b) {
+  constexpr bool kFetchesA = K::kGather != Gather::A, kFetchesB = K::kGather != Gather::B;
+  int rank = hopper::clusterRank();
+  auto load = [&](bool isShared, uint32_t to, const CUtensorMap &map, hopper::Box at) {
+    if (isShared)
+      hopper::loadToBoth(to, map, at, ring.full());
+    else
+      hopper::load(to, map, at, ring.full());
+  };
+  hopper::arriveExpecting(ring.full(), (kFetchesA ? kBytesA : 0) + (kFetchesB ? kBytesB : 0));
+  constexpr int kBoxesA = kTileM / 64, kBoxesB = kTileN / K::kBoxColumns;
+#pragma unroll
+  for (int i = 0; kFetchesA && i < kBoxesA; ++i) {
+    int row = tile.row + i * 64;
+    if (tile.sharesB || i == rank)
+      load(!tile.sharesB, ring.a() + i * kBoxBytes, a,
+           K::kByRows ? hopper::Box{k, row, 0} : hopper::Box{row, k, 0});
+  }
+#pragma unroll
+  for (int i = 0; kFetchesB && i < kBoxesB; ++i) {
+    int expert = K::kByRows ? tile.expert : 0;
+    int column = tile.column + (K::kIsGated ? i * args.columns : i * K::kBoxColumns);
+    if (!tile.sharesB || i / (kBoxesB / kCluster) == rank)
+      load(tile.sharesB, ring.b() + i * K::kBoxColumns * kLine, b,
+           K::kWeightAlongK ? hopper::Box{k, column, expert} : hopper::Box{column, k, expert});
+  }
+}
+
+/// Copies the rows of tokens, a pack of 16 bytes at a time, as the copy engine would: in lines of
+/// 128 bytes, swizzled. It belongs to a lane of the warps that fetch: pack `lane % 8` of every
+/// kStep-th line. By rows, a tile's lines are 128 rows.
+template <typename K, bool ByRows = K::kByRows>
+struct Gatherer {
+  static constexpr int kStep = K::kFetching * 32 / 8;
+  static constexpr uint32_t kNone = ~uint32_t{0};
+  uint32_t first[kTileM / kStep]; // pack of each row
+
+  __device__ void begin(const Arguments &args, const Tile &tile) {
+#pragma unroll
+    for (int i = 0; i < kTileM / kStep; ++i) {
+      int row = tile.row + static_cast<int>(threadIdx.x) / 8 + i * kStep;
+      uint32_t token = row < tile.rowEnd ? args.tokens.ofRow[row] : kNone;
+      first[i] = token < args.tokens.count ? token * args.tokens.packs : kNone;
+    }
+  }
+  __device__ void fetch(const Arguments &args, const Tile &, int k, const Ring &ring) {
+    uint32_t line = threadIdx.x / 8, pack = threadIdx.x % 8, at = k / 8 + pack;
+    bool isInside = at < args.tokens.packs;
+    const BFloat16 *from = args.tokens.data + static_cast<int64_t>(at) * 8;
+#pragma unroll
+    for (int i = 0; i < kTileM / kStep; ++i) {
+      uint32_t to = ring.a() + (line + i * kStep) * kLine + ((pack ^ (line + i * kStep) % 8) << 4);
+      hopper::copyAsync(to, from + static_cast<uint64_t>(first[i]) * 8,
+                        isInside && first[i] != kNone);
+    }
+  }
+};
+
+/// By weight, lines are the 64 rows of a stage, in each piece of 64 columns.
+template <typename K>
+struct Gatherer<K, false> {
+  static constexpr int kStep = K::kFetching * 32 / 8;
+  static constexpr uint32_t kNone = ~uint32_t{0};
+  static constexpr int kBoxes = (K::kGather == Gather::A ? kTileM : kTileN) / 64;
+  static_assert(kStep % 8 == 0); // a lane's packs are swizzled alike
+  uint32_t next[kTileK / kStep]; // first pack of each row
+
+  __device__ void ask(const Arguments &args, const Tile &tile, int k) {
+#pragma unroll
+    for (int i = 0; i < kTileK / kStep; ++i) {
+      int row = k + static_cast<int>(threadIdx.x) / 8 + i * kStep;
+      next[i] = row < tile.kEnd ? args.tokens.ofRow[row] : kNone;
+    }
+  }
+  __device__ void begin(const Arguments &args, const Tile &tile) { ask(args, tile, tile.k); }
+  __device__ void fetch(const Arguments &args, const Tile &tile, int k, const Ring &ring) {
+    uint32_t line = threadIdx.x / 8, pack = threadIdx.x % 8;
+    uint32_t start = (K::kGather == Gather::A ? tile.row : tile.column) / 8 + pack;
+    uint32_t to =
+        (K::kGather == Gather::A ? ring.a() : ring.b()) + line * kLine + ((pack ^ line % 8) << 4);
+#pragma unroll
+    for (int i = 0; i < kTileK / kStep; ++i) {
+      bool isToken = next[i] < args.tokens.count;
+      const BFloat16 *from =
+          args.tokens.data + (static_cast<uint64_t>(next[i]) * args.tokens.packs + start) * 8;
+#pragma unroll
+      for (int box = 0; box < kBoxes; ++box)
+        hopper::copyAsync(to + box * kBoxBytes + i * kStep * kLine, from + box * 64,
+                          isToken && start + box * 8 < args.tokens.packs);
+    }
+    ask(args, tile, k + kTileK); // on their way until the next stage is free
+  }
+};
+
+/// Has what a tile's results meet brought into L2, where the warps that store find it sooner.
+template <typename K>
+__device__ __forceinline__ void fetchGateUp(const Arguments &args, const Tile &tile) {
+  int columns = min(K::kTileColumns, args.columns - tile.column);
+  int rows = min(kTileM, tile.rowEnd - tile.row);
+  for (int i = threadIdx.x; columns > 0 && i < 2 * rows; i += 32)
+    hopper::prefetch(args.gateUp + (static_cast<int64_t>(tile.row) * 2 + i) * args.columns +
+                         tile.column,
+                     columns * 2);
+}
+
+/// Fetches all stages of this block's tiles, by the warps that do so. The first thread of the
+/// cluster takes the tiles.
+template <typename K>
+__device__ __forceinline__ void produce(const Arguments &args, const CUtensorMap &a,
+                                        const CUtensorMap &b, Groups groups, Ring ring,
+                                        Queue queue) {
+  int clusters = static_cast<int>(gridDim.x) / kCluster;
+  bool isFirst = threadIdx.x == 0, takes = isFirst && hopper::clusterRank() == 0;
+  Queue taken = queue;
+  if (takes)
+    taken.put(static_cast<int>(blockIdx.x) / kCluster);
+  struct Nothing {};
+  [[maybe_unused]] std::conditional_t<K::kGather == Gather::None, Nothing, Gatherer<K>> gatherer;
+  forTiles<K>(args, groups, queue, [&](const Tile &tile) {
+    int next = 0;
+    if (takes)
+      next = clusters + atomicAdd(args.taken, 1); // is on its way while this tile is fetched
+    if constexpr (K::kReadsGateUp)
+      fetchGateUp<K>(args, tile);
+    if constexpr (K::kGather != Gather::None)
+      gatherer.begin(args, tile);
+    for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.advance()) {
+      hopper::wait(ring.empty(), ring.parity ^ 1);
+      if (isFirst)
+        fetch<K>(args, tile, k, ring, a, b);
+      if constexpr (K::kGather != Gather::None) {
+        gatherer.fetch(args, tile, k, ring);
+        hopper::arriveAfterCopies(ring.full());
+      }
+    }
+    if (takes)
+      taken.put(next);
+  });
+}
+
+/// Tells both blocks' fetching warps that this warp has read a stage.
+__device__ __forceinline__ void release(const Ring &ring) {
+  if (int lane = threadIdx.x % 32; lane < kCluster)
+    hopper::arriveCluster(hopper::addressIn(lane, ring.empty()));
+}
+
+/// Zeroes the rows from `rows` on of both operands in a stage, by the warpgroups that multiply.
+__device__ __forceinline__ void clearRows(const Ring &ring, int rows) {
+  constexpr int kPacks = kLine / 16, kThreads = kConsumers * kWarpgroup;
+  int thread = threadIdx.x - kWarpgroup, packs = (kTileK - rows) * kPacks;
+  for (int box = 0; box < kStageBytes / kBoxBytes; ++box)
+    for (int i = thread; i < packs; i += kThreads)
+      hopper::clearShared(ring.a() + box * kBoxBytes + rows * kLine + i * 16);
+  hopper::fenceAsyncProxy();
+  hopper::syncNamed(1, kThreads);
+}
+
+/// Sums [64, 256] of a tile over [begin, end) of the contraction, added to `sums` if `add`: the
+/// rows of warpgroup `half` of it.
+template <typename K>
+__device__ __forceinline__ void multiply(float (&sums)[128], int begin, int end, bool add, int half,
+                                         Ring &ring) {
+  constexpr bool kAcrossA = !K::kByRows, kAcrossB = !K::kWeightAlongK;
+  // A contraction of 16 is 32 bytes along a line, or 16 lines.
+  constexpr uint64_t kStepA = (kAcrossA ? 16 * kLine : 32) >> 4;
+  constexpr uint64_t kStepB = (kAcrossB ? 16 * kLine : 32) >> 4;
+  Ring read = ring;
+  for (int k = begin; k < end; k += kTileK) {
+    hopper::wait(ring.full(), ring.parity);
+    if (K::kGather != Gather::None)
+      hopper::fenceAsyncProxy(); // the copies' packs were not written by the copy engine
+    if (!K::kByRows && end - k < kTileK)
+      clearRows(ring, end - k);
+    uint64_t a = hopper::describe(ring.a() + half * kBoxBytes, kBoxBytes);
+    uint64_t b = hopper::describe(ring.b(), kBoxBytes);
+    hopper::fenceProducts();
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      hopper::multiply64x256<kAcrossA, kAcrossB>(sums, a + i * kStepA, b + i * kStepB,
+                                                 add || k > begin || i > 0);
+    hopper::commitProducts();
+    if (k > begin) {
+      hopper::waitProducts<1>();
+      release(read);
+      read.advance();
+    }
+    ring.advance();
+  }
+  hopper::waitProducts<0>();
+  if (begin < end)
+    release(read);
+}
+
+/// Leaves out what a warpgroup without rows need not multiply.
+__device__ __forceinline__ void skip(const Tile &tile, Ring &ring) {
+  for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.advance()) {
+    hopper::wait(ring.full(), ring.parity);
+    release(ring);
+  }
+}
+
+} // namespace switchyard::kernels::cuda::grouped
