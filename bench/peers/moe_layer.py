@@ -48,7 +48,8 @@ def run(args, shape, compiled, output):
     before = torch.cuda.memory_allocated() if cuda else 0
     result = function(*inputs, top_k)
     report.synchronize()
-    kept = torch.cuda.memory_allocated() - before if cuda else 0
+    # What backward needs, as moe-bench counts it: with x, without y.
+    kept = torch.cuda.memory_allocated() - before - result.nbytes + inputs[0].nbytes if cuda else 0
     del result
     forward = report.kernel_times(lambda: function(*inputs, top_k), args.warmup, args.steps)
     if cuda:

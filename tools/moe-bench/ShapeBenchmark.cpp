@@ -40,7 +40,11 @@ public:
 
   Device &device() { return *device_; }
   const kernels::Target &target() const { return target_; }
-  bool fuses() const { return arguments_.fuse; }
+  LayerKernels layerKernels() const {
+    if (!arguments_.fuse)
+      return LayerKernels::Single;
+    return arguments_.gather ? LayerKernels::Gathered : LayerKernels::Fused;
+  }
   kernels::DType dtype() const {
     return arguments_.precision == "f32" ? kernels::DType::F32 : kernels::DType::BF16;
   }
@@ -84,7 +88,7 @@ private:
 Status timeLayer(ShapeTimer &timer, const std::string &text, const LayerShape &shape) {
   SY_ASSIGN_OR_RETURN(
       std::unique_ptr<MoeLayer> layer,
-      MoeLayer::create(timer.device(), timer.target(), shape, timer.dtype(), timer.fuses()));
+      MoeLayer::create(timer.device(), timer.target(), shape, timer.dtype(), timer.layerKernels()));
   SY_ASSIGN_OR_RETURN(std::vector<double> forward, timer.time([&] { return layer->forward(); }));
   SY_ASSIGN_OR_RETURN(std::vector<double> both, timer.time([&]() -> Status {
     SY_RETURN_IF_ERROR(layer->forward());

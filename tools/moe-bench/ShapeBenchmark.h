@@ -17,6 +17,7 @@ struct ShapeArguments {
   int64_t runs = 30;               // that are timed
   int64_t warmup = 10;             // before these
   bool fuse = true;                // a layer's kernels, as moe-compile does
+  bool gather = true;              // with fuse: tokens where they stand
   int64_t threads = 0;             // of the CPU; 0: as many as it has cores
   std::string json;                // the file that the figures are appended to; empty: none
 };

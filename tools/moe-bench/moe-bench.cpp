@@ -165,6 +165,9 @@ int main(int argc, char **argv) {
   layerCommand->add_flag("--fuse", layerArguments.fuse,
                          "Through the kernels that moe-compile --fuse chooses; --fuse=false: "
                          "without. Default: true");
+  layerCommand->add_flag("--gather", layerArguments.gather,
+                         "With --fuse, products read tokens where they stand; --gather=false: "
+                         "permuted copies of them. Default: true");
   CLI::App *gemmCommand = app.add_subcommand(
       "grouped-gemm", "The experts' products by themselves, and their gradients");
   ShapeArguments gemmArguments;
