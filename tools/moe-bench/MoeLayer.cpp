@@ -1,6 +1,5 @@
 #include "tools/moe-bench/MoeLayer.h"
 
-#include <charconv>
 #include <set>
 
 namespace switchyard::bench {
@@ -160,28 +159,6 @@ std::vector<Declaration> declarations(const LayerShape &shape, DType dtype) {
 }
 
 } // namespace
-
-Result<LayerShape> parseLayerShape(const std::string &text) {
-  LayerShape shape;
-  int64_t *const extents[] = {&shape.tokens, &shape.width, &shape.expertSize, &shape.experts,
-                              &shape.topK};
-  const char *at = text.data(), *const end = at + text.size();
-  bool isGood = true;
-  for (int64_t *extent : extents) {
-    auto [stop, error] = std::from_chars(at, end, *extent);
-    const bool isLast = extent == &shape.topK;
-    isGood &= error == std::errc() && *extent >= 1 && *extent <= (int64_t{1} << 20) &&
-              (isLast ? stop == end : stop != end && *stop == ',');
-    if (!isGood)
-      break;
-    at = stop + (isLast ? 0 : 1);
-  }
-  if (!isGood || shape.topK > shape.experts)
-    return Status::usage("found the shape \"" + text +
-                         "\", expected T,D,F,E,K: tokens, hidden size, expert size, experts and "
-                         "experts of a token, integers from 1 to 2^20, and K at most E");
-  return shape;
-}
 
 Result<std::unique_ptr<MoeLayer>> MoeLayer::create(Device &device, const kernels::Target &target,
                                                    const LayerShape &shape, DType dtype,

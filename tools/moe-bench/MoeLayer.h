@@ -8,20 +8,9 @@
 #pragma once
 
 #include "tools/moe-bench/DeviceTensors.h"
+#include "tools/moe-bench/LayerShape.h"
 
 namespace switchyard::bench {
-
-struct LayerShape {
-  int64_t tokens = 0;     // T
-  int64_t width = 0;      // D
-  int64_t expertSize = 0; // F
-  int64_t experts = 0;    // E
-  int64_t topK = 0;       // K
-};
-
-/// "16384,4096,14336,8,2", T,D,F,E,K. Usage, saying so, if it is anything else, an extent is out of
-/// its range or K is more than E.
-Result<LayerShape> parseLayerShape(const std::string &text);
 
 /// What a layer is computed through.
 enum class LayerKernels : uint8_t {
