@@ -5,6 +5,10 @@ The files are what moe-bench and bench/peers write with --json. Cases are compar
 another way to do the work of one of ours is compared with that. A ratio is of tokens/s where there are any, else of
 times: above 1, ours is faster. Figures of many ranks are compared with those of as many, with the fastest of our meshes. Of several
 lines of one program, case, number of ranks and mesh the last counts. A second table has what traces of steps say of collectives.
+
+The experts' products (grouped_gemm) have a table of their own, a line each: beside the peer's figure its speed in terms of a dense product
+of as many FLOPs, and which share of its time reading the experts' weights once would take (writing, of their gradient) at the speed of a
+copy. Both stand there where moe-bench timed `dense` and `copy`, too. Figures that are of different groups of rows are an error.
 """
 import json
 import sys
@@ -51,6 +55,8 @@ def rate(record):
             words.append(f"MFU {100 * record['mfu']:.1f}%")
     elif "tflops" in record:
         words.append(f"{record['tflops']:.3g} TFLOP/s")
+    elif "gb_per_second" in record:
+        words.append(f"{record['gb_per_second']:.0f} GB/s")
     if "bus_gb_per_second" in record:
         words.append(f"{record['bytes'] / 1e6:.1f} MB sent, {record['bus_gb_per_second']:.1f} GB/s")
     for key in ("peak_bytes", "kept_bytes", "listed_bytes", "driver_bytes"):
@@ -111,6 +117,42 @@ def communication(figures):
     return rows
 
 
+def is_product(record):
+    """Whether its case is "grouped_gemm SHAPE MATRIX ROUTING CASE", or of a dense product "grouped_gemm SHAPE MATRIX dense"."""
+    return record["case"].startswith("grouped_gemm ")
+
+
+def products(figures):
+    """A line for each product, and the cases that were timed on different groups of rows."""
+    by_case = {}
+    for record in figures:
+        by_case.setdefault(record["case"], {})["ours" if record["program"] == OURS else "theirs"] = record
+    copy = by_case.get("copy", {}).get("ours", {}).get("gb_per_second")
+    rows = [("product", "ours [min max]", "TFLOP/s", "error", "of dense", "weights alone", "theirs [min max]", "ours is faster by")]
+    different = []
+    for case, pair in by_case.items():
+        if not is_product({"case": case}):
+            continue
+        ours, theirs = pair.get("ours"), pair.get("theirs")
+        dense = by_case.get(" ".join(case.split()[:3]) + " dense", {}).get("ours")
+        row = [case.removeprefix("grouped_gemm ")] + [""] * (len(rows[0]) - 1)
+        if ours:
+            row[1], row[2] = show(ours)[0], f"{ours['tflops']:.3g}"
+            row[3] = "" if "error" not in ours else "NaN" if ours["error"] is None else f"{ours['error']:.1e}"
+            if dense and dense is not ours:
+                row[4] = f"{dense['ms']['median'] / ours['ms']['median']:.2f}"
+            if copy and "weight_bytes" in ours:
+                row[5] = f"{100 * ours['weight_bytes'] / (copy * 1e6) / ours['ms']['median']:.0f}%"
+        if theirs:
+            row[6] = show(theirs)[0]
+        if ours and theirs:
+            row[7] = f"{ratio(ours, theirs):.2f}x"
+            if ours.get("group_sizes") != theirs.get("group_sizes"):
+                different.append(case)
+        rows.append(tuple(row))
+    return rows, different
+
+
 def print_table(rows, markdown):
     if markdown:
         rows = [rows[0], ("---",) * len(rows[0]), *rows[1:]]
@@ -130,14 +172,17 @@ def main():
         return 2
     figures, devices = read(paths)
     print(", ".join(sorted(devices)) + ("\n" if markdown else ""))
-    print_table(comparison(figures), markdown)
-    if len(rows := communication(figures)) > 1:
-        print()
-        print_table(rows, markdown)
+    rows, different = products(figures)
+    tables = [comparison([record for record in figures if not is_product(record)]), rows, communication(figures)]
+    for i, table in enumerate(table for table in tables if len(table) > 1):
+        if i > 0:
+            print()
+        print_table(table, markdown)
     if len(devices) > 1:
         print("compare: the figures are of different devices", file=sys.stderr)
-        return 1
-    return 0
+    for case in different:
+        print(f"compare: {case}: the rows of the experts are not the same", file=sys.stderr)
+    return 1 if len(devices) > 1 or different else 0
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ bfloat16, random weights, forward alone and forward with all gradients. A shape 
 size, experts, experts of a token. TFLOP/s count the experts alone, 6 T D F K forward and 18 with the gradients; `backward`
 is what the gradients add to the forward.
 
-    bench/peers/moe_layer.py [--shapes 16384,4096,14336,8,2 ...] [--cases compiled,eager] [--json FILE]
+    bench/peers/moe_layer.py [--shapes 16384,4096,14336,8,2 ...] [--model NAME ... --tokens T ...] [--cases compiled,eager] [--json FILE]
 """
 import types
 
 import report
+import shapes
 import torch
 import torch.nn.functional as F
 
@@ -30,8 +31,8 @@ def layer(x, router, gate_up, down, top_k):
     return grouped_mm_experts_forward(module, x, experts, weights)
 
 
-def run(args, shape, compiled, output):
-    tokens, width, ffn, experts, top_k = (int(word) for word in shape.split(","))
+def run(args, name, shape, compiled, output):
+    tokens, width, ffn, experts, top_k = shape
     device, _ = report.device()
     torch.manual_seed(0)
     random = lambda scale, *dims: (scale * torch.randn(*dims, device=device)).bfloat16().requires_grad_()
@@ -48,30 +49,29 @@ def run(args, shape, compiled, output):
     before = torch.cuda.memory_allocated() if cuda else 0
     result = function(*inputs, top_k)
     report.synchronize()
-    kept = torch.cuda.memory_allocated() - before if cuda else 0
+    # What backward needs, as moe-bench counts it: with x, without y.
+    kept = torch.cuda.memory_allocated() - before - result.nbytes + inputs[0].nbytes if cuda else 0
     del result
     forward = report.kernel_times(lambda: function(*inputs, top_k), args.warmup, args.steps)
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     all_times = report.kernel_times(both, args.warmup, args.steps)
     flops = 6 * tokens * width * ffn * top_k
-    output.add(f"layer {shape} forward", forward, tokens=tokens, flops=flops, kept_bytes=kept)
-    output.add(f"layer {shape} forward+backward", all_times, tokens=tokens, flops=3 * flops, memory=report.peak_bytes())
+    output.add(f"layer {name} forward", forward, tokens=tokens, flops=flops, kept_bytes=kept)
+    output.add(f"layer {name} forward+backward", all_times, tokens=tokens, flops=3 * flops, memory=report.peak_bytes())
     middle = lambda times: sorted(times)[len(times) // 2]
     backward = middle(all_times) - middle(forward)
-    output.add(f"layer {shape} backward", [backward], flops=2 * flops)
+    output.add(f"layer {name} backward", [backward], flops=2 * flops)
 
 
 def main():
-    args = report.arguments(__doc__.splitlines()[0], ["compiled", "eager"], 30, 10,
-                            lambda parser: parser.add_argument("--shapes", nargs="+", default=SHAPES,
-                                                               metavar="T,D,F,E,K"))
+    args = report.arguments(__doc__.splitlines()[0], ["compiled", "eager"], 30, 10, shapes.add_flags)
     failed = 0
     for case in args.cases:
         output = report.Report("transformers" + (" eager" if case == "eager" else ""), args.json)
-        for shape in args.shapes:
-            with output.case(f"layer {shape}"):
-                run(args, shape, case == "compiled", output)
+        for name, shape in shapes.chosen(args, SHAPES).items():
+            with output.case(f"layer {name}"):
+                run(args, name, shape, case == "compiled", output)
         failed += output.failed
     return 1 if failed else 0
 

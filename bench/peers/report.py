@@ -149,8 +149,10 @@ class Report:
             line += f", peak {memory / 2**30:.1f} GiB"
         for name, value in more.items():
             record[name] = value
-            line += (f", {value:.1f} GB/s" if name == "bus_gb_per_second" else
-                     f", {name.removesuffix('_bytes')} {value / 2**30:.2f} GiB")
+            if name == "bus_gb_per_second":
+                line += f", {value:.1f} GB/s"
+            elif name.endswith("bytes"):
+                line += f", {name.removesuffix('_bytes')} {value / 2**30:.2f} GiB"
         if not self.quiet:
             print(line, flush=True)
         if self.path:

@@ -79,6 +79,18 @@ public:
   virtual std::span<const std::byte> bytes() const = 0;
 };
 
+/// Times work on stream 0 by the device's own clock. It must not outlive its device.
+class Stopwatch {
+public:
+  virtual ~Stopwatch() = default;
+
+  /// Both are behind all work on stream 0 so far.
+  virtual Status start() = 0;
+  virtual Status stop() = 0;
+  /// Between the last of both; waits for them.
+  virtual Result<double> milliseconds() = 0;
+};
+
 /// Bytes of a device's memory, by what they are for.
 struct MemoryUse {
   uint64_t allocated = 0; // by allocate()
@@ -126,6 +138,11 @@ public:
 
   /// Room for `bytes` that are read back.
   virtual Result<std::unique_ptr<Readback>> createReadback(uint64_t bytes) = 0;
+
+  /// Usage if this device has no clock.
+  virtual Result<std::unique_ptr<Stopwatch>> createStopwatch() {
+    return Status::usage("this device has no clock");
+  }
 
   /// Makes streams and events with numbers below these, where they are not there yet.
   virtual Status reserve(uint32_t streams, uint32_t events) {

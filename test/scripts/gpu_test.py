@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -130,10 +131,25 @@ case "$2" in *-1) echo '{metrics}' ;; *) echo '{other}' ;; esac > "$2/metrics.js
         self.assertIn("5 figures in", output)
         self.assertIn("; left out: peers (no python3 here has torch and transformers)", output)
 
+    def test_grouped_gemm(self):
+        self.program("moe-bench", PROGRAMS["moe-run"] + "; " + PROGRAMS["moe-bench"])
+        status, output, _ = self.run_gpu("--only", "grouped-gemm", "--peers", "")
+        self.assertEqual(status, 0, output)
+        self.assertRegex(output, r"grouped-gemm passed +\d+ s  2 figures in .*/grouped-gemm.jsonl; left out: torch")
+        with open(os.path.join(self.path, "calls"), encoding="utf-8") as file:
+            calls = file.read().splitlines()
+        self.assertRegex(calls[0], "^grouped-gemm .* --model mixtral-8x7b .* --tokens 512 4096 16384 32768 --routing random$")
+        self.assertRegex(calls[1], "^grouped-gemm .* --tokens 4096 --routing balanced zipf one-empty one-overfull$")
+        self.program("moe-bench", PROGRAMS["moe-bench"] + "; echo wrong results: x; exit 1")
+        status, output, _ = self.run_gpu("--only", "grouped-gemm", "--peers", "")
+        self.assertEqual(status, 1)
+        self.assertRegex(output, r"grouped-gemm FAILED .* moe-bench ended with 1 .*: wrong results: x")
+
     def test_wrong_uses(self):
         self.assertEqual(self.run_gpu("--only", "golden")[::2],
                          (2, "gpu: there is no part 'golden' (known: conformance, sanitizer, goldens, determinism, ranks, "
-                             "benchmark, many-collectives, many-goldens, many-training, many-steps, many-peers, many)\n"))
+                             "benchmark, grouped-gemm, ncu, many-collectives, many-goldens, many-training, many-steps, many-peers, "
+                             "many)\n"))
         self.assertEqual(self.run_gpu("--rehearse", "2", "--only", "goldens")[::2],
                          (2, "gpu: --rehearse takes 2 ranks or more, and the parts for several GPUs alone\n"))
         self.assertEqual(self.run_gpu("--peers", "x")[0], 2)
@@ -143,6 +159,59 @@ case "$2" in *-1) echo '{metrics}' ;; *) echo '{other}' ;; esac > "$2/metrics.js
         self.assertRegex(error, "^gpu: no moe-bench in .*/programs\n$")
         self.program("nvidia-smi", "exit 9")
         self.assertRegex(self.run_gpu()[2], "^gpu: nvidia-smi finds no GPU; run this where one is")
+
+
+class Ncu(Machine):
+    """What ncu --csv --page raw writes: messages, a line of names, a line of units, a line a kernel."""
+    NAMES = ["ID", "Process ID", "Kernel Name", "dram__bytes.sum.per_second", "gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed",
+             "gpu__time_duration.sum", "lts__throughput.avg.pct_of_peak_sustained_elapsed",
+             "sm__pipe_tensor_op_gmma_cycles_active.avg.pct_of_peak_sustained_active",
+             "sm__pipe_tensor_op_hmma_cycles_active.avg.pct_of_peak_sustained_active",
+             "sm__throughput.avg.pct_of_peak_sustained_elapsed",
+             *(f"smsp__average_warps_issue_stalled_{reason}_per_issue_active.ratio"
+               for reason in ("barrier", "long_scoreboard", "selected", "wait", "gmma"))]
+    KERNELS = [["0", "7", "void switchyard::kernels::cuda::<unnamed>::gemm<switchyard::kernels::cuda::Tile<(int)128>>(Params, int)",
+                "2,000,000,000,000", "51.25", "1,234,567", "40.5", "81.5", "0", "82.25", "0.1", "3.25", "1", "0.75", "n/a"],
+               ["1", "7", "sizes(const int *)", "10", "0.5", "2500", "n/a", "0", "0", "n/a", "0", "0", "0", "0", "0"]]
+
+    def play(self, body, rows):
+        line = lambda cells: ",".join(f'"{cell}"' for cell in cells) + "\n"
+        units = ["", "", "", "byte/second", "%", "ns", "%", "%", "%", "%", *["inst"] * 5]
+        lines = "".join(map(line, [self.NAMES, units, *rows])) if rows else ""
+        self.write("ncu.csv", f"==PROF== Connected to process 7\n{lines}==PROF== Disconnected\n")
+        self.program("ncu", f"""echo "$@" >> "$CALLS"
+[ "$1" = --query-metrics ] && echo "sm__pipe_tensor_op_gmma_cycles_active  Counter  cycle" && exit 0
+while [ "$1" != --log-file ]; do shift; done
+cp '{self.path}/ncu.csv' "$2"; {body}""")
+        return self.run_gpu("--only", "ncu")
+
+    def test_prints_a_table(self):
+        status, output, error = self.play("true", self.KERNELS)
+        self.assertEqual((status, error), (0, ""), output)
+        rows = [re.split("  +", line) for line in output.splitlines()]
+        self.assertEqual(rows[1], ["mixtral-8x7b, 4096 tokens:"])
+        self.assertEqual(rows[2], ["kernel", "ms", "tensor %", "SM %", "L2 %", "DRAM %", "DRAM GB/s", "cycles waited for"])
+        self.assertEqual(rows[3], ["gemm<Tile<(int)128>>", "1.235", "81.5", "82.2", "40.5", "51.2", "2000.0",
+                                   "long_scoreboard 3.2, wait 0.8, barrier 0.1"])
+        self.assertEqual(rows[4], ["sizes", "0.003", "0.0", "-", "-", "0.5", "0.0"])
+        self.assertEqual(rows[5], ["olmoe-1b-7b, 4096 tokens:"])
+        self.assertRegex(output, r"ncu +passed +\d+ s  4 kernels; all that was counted is in .*/ncu-\*\.csv")
+        with open(os.path.join(self.path, "calls"), encoding="utf-8") as file:
+            calls = file.read().splitlines()
+        # Of the metrics only what the GPU has.
+        self.assertRegex(calls[1], "^--clock-control none .* --metrics sm__pipe_tensor_op_gmma_cycles_active[a-z_.]* /.*/moe-bench "
+                                   "grouped-gemm --model mixtral-8x7b --tokens 4096 --warmup 0 --runs 1$")
+
+    def test_counters_that_users_may_not_read(self):
+        status, output, _ = self.play('echo "==ERROR== ERR_NVGPUCTRPERM - no permission"; exit 1', [])
+        self.assertEqual(status, 0)
+        self.assertIn("skipped", output)
+        self.assertIn("does not let its users read the GPU's counters", output)
+
+    def test_no_kernel_is_no_pass(self):
+        status, output, _ = self.play("echo ==WARNING== No kernels were profiled; exit 3", [])
+        self.assertEqual(status, 1)
+        self.assertRegex(output, r"ncu +FAILED .* ncu ended with 3 and counted no kernel .* No kernels were profiled")
 
 
 class SeveralGpus(Machine):
@@ -279,7 +348,7 @@ class Compare(unittest.TestCase):
 
     def test_ratios(self):
         theirs = {"program": "transformers", "tokens_per_second": 100.0}
-        gemm = {"case": "grouped_gemm b"}
+        gemm = {"case": "layer b"}
         status, lines = self.compare(
             {"case": "step alpaca-1x256x16"}, gemm, {"case": "step alpaca-1x256x16", **theirs},
             {**gemm, "program": "torch", "ms": {"median": 1.0, "min": 1, "max": 1}, "runs": 1},
@@ -288,10 +357,27 @@ class Compare(unittest.TestCase):
         self.assertEqual(lines[0], "Some GPU")
         self.assertEqual([line.split()[:3] for line in lines[2:]],
                          [["step", "alpaca-1x256x16", "switchyard"], ["step", "alpaca-1x256x16", "transformers"],
-                          ["step", "alpaca-16x256x1", "transformers"], ["grouped_gemm", "b", "switchyard"],
-                          ["grouped_gemm", "b", "torch"], ["step", "other", "transformers"]])
+                          ["step", "alpaca-16x256x1", "transformers"], ["layer", "b", "switchyard"],
+                          ["layer", "b", "torch"], ["step", "other", "transformers"]])
         self.assertEqual([line.split()[-1] for line in lines[3:5] + lines[6:7]], ["3.00x", "1.25x", "0.50x"])
         self.assertTrue(lines[7].endswith("GiB"), lines[7])
+
+    def test_products(self):
+        """A line each: beside the peer's, in terms of a dense product and of what the weights alone take."""
+        case = "grouped_gemm 1,2,3,4,2 down random forward"
+        times = lambda ms: {"ms": {"median": ms, "min": ms, "max": ms}, "runs": 1, "tflops": 2.0}
+        ours = {"case": case, **times(2.0), "error": 0.0021, "weight_bytes": 4000000, "group_sizes": [1, 2]}
+        theirs = {"case": case, "program": "torch", **times(3.0), "group_sizes": [1, 2]}
+        machine = [{"case": "grouped_gemm 1,2,3,4,2 down dense", **times(1.8)},
+                   {"case": "copy", **times(1.0), "gb_per_second": 4.0, "tokens_per_second": None}]
+        del machine[1]["tflops"]
+        status, lines = self.compare(ours, theirs, *machine)
+        self.assertEqual(status, 0)
+        rows = [re.split("  +", line) for line in lines if line]
+        self.assertEqual(rows[2][:4], ["copy", "switchyard", "1.000 ms", "4 GB/s, peak 3.0 GiB"])
+        self.assertEqual(rows[4], ["1,2,3,4,2 down random forward", "2.000 ms", "2", "2.1e-03", "0.90", "50%", "3.000 ms", "1.50x"])
+        self.assertEqual(rows[5], ["1,2,3,4,2 down dense", "1.800 ms", "2"])
+        self.assertEqual(self.compare(ours, {**theirs, "group_sizes": [2, 1]})[0], 1)
 
     def test_many_ranks(self):
         """Those of as many ranks are compared, with the fastest of our meshes; what traces say is a table of its own."""

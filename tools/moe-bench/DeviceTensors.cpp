@@ -1,13 +1,11 @@
 #include "tools/moe-bench/DeviceTensors.h"
 
+#include "runtime/core/Floats.h"
 #include "tools/moe-bench/RandomValues.h"
 
 #include <algorithm>
 
 namespace switchyard::bench {
-
-/// Bytes of random numbers that pass through host memory at once.
-static constexpr uint64_t kStagingBytes = uint64_t{64} << 20;
 
 Status DeviceTensors::allocate(const std::string &name, kernels::DType dtype,
                                const std::vector<int64_t> &dims) {
@@ -27,12 +25,14 @@ Status DeviceTensors::fill(const std::string &name, float deviation) {
   uint64_t seed = 0;
   for (char c : name)
     seed = randomBits(seed + static_cast<unsigned char>(c));
-  std::vector<std::byte> staging;
-  for (uint64_t at = 0; at < bytes; at += kStagingBytes) {
-    staging.resize(std::min(kStagingBytes, bytes - at));
-    fillUniform(seed, static_cast<int64_t>(at) / kernels::byteSize(tensor.dtype), deviation,
-                tensor.dtype, staging);
-    SY_RETURN_IF_ERROR(device_.copyIn(tensor.as<std::byte>() + at, staging.data(), staging.size()));
+  const int64_t width = kernels::byteSize(tensor.dtype);
+  std::vector<std::byte> period(std::min<uint64_t>(kFillPeriod * width, bytes));
+  fillUniform(seed, 0, deviation, tensor.dtype, period);
+  SY_RETURN_IF_ERROR(device_.copyIn(tensor.data, period.data(), period.size()));
+  for (uint64_t done = period.size(); done < bytes;) {
+    const uint64_t more = std::min(done, bytes - done);
+    SY_RETURN_IF_ERROR(device_.copy(tensor.as<std::byte>() + done, tensor.data, more));
+    done += more;
   }
   return {};
 }
@@ -40,6 +40,24 @@ Status DeviceTensors::fill(const std::string &name, float deviation) {
 Status DeviceTensors::write(const std::string &name, std::span<const int32_t> values) {
   const kernels::Tensor &tensor = tensors_.at(name);
   return device_.copyIn(tensor.data, values.data(), tensor.bytes());
+}
+
+Status DeviceTensors::write(const std::string &name, std::span<const float> values) {
+  const kernels::Tensor &tensor = tensors_.at(name);
+  return device_.copyIn(tensor.data, values.data(), tensor.bytes());
+}
+
+Result<std::vector<float>> DeviceTensors::read(const std::string &name, int64_t begin,
+                                               int64_t count) {
+  const kernels::Tensor &tensor = tensors_.at(name);
+  const int64_t width = kernels::byteSize(tensor.dtype);
+  std::vector<std::byte> bytes(count * width);
+  SY_RETURN_IF_ERROR(
+      device_.copyOut(bytes.data(), tensor.as<std::byte>() + begin * width, bytes.size()));
+  std::vector<float> values(count);
+  convertFloats(tensor.dtype == kernels::DType::BF16 ? FloatFormat::BF16 : FloatFormat::F32, bytes,
+                FloatFormat::F32, std::as_writable_bytes(std::span(values)));
+  return values;
 }
 
 Result<std::unique_ptr<PreparedLaunch>>

@@ -12,6 +12,10 @@
 
 namespace switchyard::bench {
 
+/// After this many numbers those of fill() come again. A multiple of 128 by a prime: rows of a
+/// matrix, and matrices of experts, differ.
+inline constexpr int64_t kFillPeriod = int64_t{128} * 8209;
+
 class DeviceTensors {
 public:
   /// The device outlives this object and what it prepares.
@@ -23,6 +27,9 @@ public:
   /// Random numbers around 0 with standard deviation `deviation`, the same for the same name.
   Status fill(const std::string &name, float deviation);
   Status write(const std::string &name, std::span<const int32_t> values);
+  Status write(const std::string &name, std::span<const float> values); // of an F32 tensor
+  /// Elements [begin, begin + count) of an F32 or BF16 tensor.
+  Result<std::vector<float>> read(const std::string &name, int64_t begin, int64_t count);
 
   const kernels::Tensor &operator[](const std::string &name) const { return tensors_.at(name); }
 

@@ -1,154 +1,194 @@
 #include "tools/moe-bench/MoeLayer.h"
 
-#include <charconv>
+#include <set>
 
 namespace switchyard::bench {
 
 using kernels::DType;
 
-Result<LayerShape> parseLayerShape(const std::string &text) {
-  LayerShape shape;
-  int64_t *const extents[] = {&shape.tokens, &shape.width, &shape.expertSize, &shape.experts,
-                              &shape.topK};
-  const char *at = text.data(), *const end = at + text.size();
-  bool isGood = true;
-  for (int64_t *extent : extents) {
-    auto [stop, error] = std::from_chars(at, end, *extent);
-    const bool isLast = extent == &shape.topK;
-    isGood &= error == std::errc() && *extent >= 1 && *extent <= (int64_t{1} << 20) &&
-              (isLast ? stop == end : stop != end && *stop == ',');
-    if (!isGood)
-      break;
-    at = stop + (isLast ? 0 : 1);
-  }
-  if (!isGood || shape.topK > shape.experts)
-    return Status::usage("found the shape \"" + text +
-                         "\", expected T,D,F,E,K: tokens, hidden size, expert size, experts and "
-                         "experts of a token, integers from 1 to 2^20, and K at most E");
-  return shape;
+namespace {
+
+/// A launch to be made.
+struct Step {
+  const char *kernel;
+  std::vector<std::string> operands;
+  std::vector<int64_t> attributes = {};
+};
+using Steps = std::vector<Step>;
+
+void append(Steps &steps, Steps more) {
+  for (Step &step : more)
+    steps.push_back(std::move(step));
 }
+
+Steps forwardSteps(const LayerShape &shape, LayerKernels kernels) {
+  Steps steps = {{"linear", {"x", "router", "logits"}},
+                 {"router",
+                  {"logits", "micro_batch_ids", "weights", "experts", "statistics"},
+                  {shape.topK, 0, 1}},
+                 {"sort_by_expert", {"experts", "group_sizes", "row_of_slot"}, {shape.experts}}};
+  switch (kernels) {
+  case LayerKernels::Single:
+    append(steps, {{"permute", {"x", "row_of_slot", "rows"}},
+                   {"grouped_gemm", {"rows", "gate_up", "group_sizes", "hidden"}},
+                   {"gated_activation", {"hidden", "activated"}, {0}}});
+    break;
+  case LayerKernels::Fused:
+    append(
+        steps,
+        {{"permute", {"x", "row_of_slot", "rows"}},
+         {"grouped_gemm_gated", {"rows", "gate_up", "group_sizes", "hidden", "activated"}, {0}}});
+    break;
+  case LayerKernels::Gathered:
+    append(steps, {{"rows_of_tokens", {"row_of_slot", "weights", "token_of_row", "weight_of_row"}},
+                   {"grouped_gemm_gated_gather",
+                    {"x", "token_of_row", "gate_up", "group_sizes", "hidden", "activated"},
+                    {0}}});
+    break;
+  }
+  append(steps, {{"grouped_gemm", {"activated", "down", "group_sizes", "results"}},
+                 {"unpermute", {"results", "weights", "row_of_slot", "y"}}});
+  return steps;
+}
+
+/// Kernels that do the activation's gradient on their way make the activated rows again.
+Steps backwardSteps(const LayerShape &shape, LayerKernels kernels) {
+  Steps steps;
+  switch (kernels) {
+  case LayerKernels::Single:
+    append(steps,
+           {{"unpermute_grad", {"dy", "results", "weights", "row_of_slot", "dresults", "dweights"}},
+            {"grouped_gemm_dgrad", {"dresults", "down", "group_sizes", "dactivated"}},
+            {"gated_activation_grad", {"dactivated", "hidden", "dhidden"}, {0}},
+            {"grouped_gemm_wgrad", {"dresults", "activated", "group_sizes", "ddown"}},
+            {"grouped_gemm_dgrad", {"dhidden", "gate_up", "group_sizes", "drows"}},
+            {"grouped_gemm_wgrad", {"dhidden", "rows", "group_sizes", "dgate_up"}}});
+    break;
+  case LayerKernels::Fused:
+    append(steps,
+           {{"unpermute_grad", {"dy", "results", "weights", "row_of_slot", "dresults", "dweights"}},
+            {"grouped_gemm_dgrad_gated",
+             {"dresults", "down", "group_sizes", "hidden", "dhidden", "activated"},
+             {0}},
+            {"grouped_gemm_wgrad", {"dresults", "activated", "group_sizes", "ddown"}},
+            {"grouped_gemm_dgrad", {"dhidden", "gate_up", "group_sizes", "drows"}},
+            {"grouped_gemm_wgrad", {"dhidden", "rows", "group_sizes", "dgate_up"}}});
+    break;
+  case LayerKernels::Gathered:
+    append(steps, {{"grouped_gemm_dgrad_gated_gather",
+                    {"dy", "token_of_row", "weight_of_row", "row_of_slot", "down", "group_sizes",
+                     "hidden", "dhidden", "activated", "dweights"},
+                    {0}},
+                   {"grouped_gemm_wgrad_gather_dy",
+                    {"dy", "token_of_row", "activated", "group_sizes", "ddown"}},
+                   {"grouped_gemm_dgrad", {"dhidden", "gate_up", "group_sizes", "drows"}},
+                   {"grouped_gemm_wgrad_gather_x",
+                    {"dhidden", "x", "token_of_row", "group_sizes", "dgate_up"}}});
+    break;
+  }
+  append(steps, {{"permute_grad", {"drows", "row_of_slot", "dx_experts"}},
+                 {"router_grad",
+                  {"dweights", "dstatistics", "logits", "experts", "micro_batch_ids", "dlogits"},
+                  {shape.topK, 0, 1}},
+                 {"linear_dgrad", {"dlogits", "router", "dx_router"}},
+                 {"linear_wgrad", {"dlogits", "x", "drouter"}},
+                 {"add", {"dx_experts", "dx_router", "dx"}}});
+  return steps;
+}
+
+/// The tensors that steps read before they write them, and those that they write.
+struct Uses {
+  std::set<std::string> read, written;
+};
+
+Uses usesOf(const Steps &steps) {
+  Uses uses;
+  for (const Step &step : steps) {
+    const auto &operands = kernels::findSignature(step.kernel)->operands;
+    for (size_t i = 0; i < step.operands.size(); ++i)
+      if (operands[i].role == kernels::Role::Out)
+        uses.written.insert(step.operands[i]);
+      else if (!uses.written.contains(step.operands[i]))
+        uses.read.insert(step.operands[i]);
+  }
+  return uses;
+}
+
+struct Declaration {
+  const char *name;
+  DType dtype;
+  std::vector<int64_t> dims;
+};
+
+std::vector<Declaration> declarations(const LayerShape &shape, DType dtype) {
+  const auto [tokens, width, ffn, experts, k] = shape;
+  const int64_t rows = tokens * k;
+  // Zeroed: micro_batch_ids and dstatistics are meant to be.
+  return {{"x", dtype, {tokens, width}},
+          {"router", dtype, {experts, width}},
+          {"gate_up", dtype, {experts, 2 * ffn, width}},
+          {"down", dtype, {experts, width, ffn}},
+          {"micro_batch_ids", DType::I32, {tokens}},
+          {"logits", dtype, {tokens, experts}},
+          {"weights", DType::F32, {tokens, k}},
+          {"experts", DType::I32, {tokens, k}},
+          {"statistics", DType::F32, {1, 2, experts}},
+          {"group_sizes", DType::I32, {experts}},
+          {"row_of_slot", DType::I32, {tokens, k}},
+          {"token_of_row", DType::I32, {rows}},
+          {"weight_of_row", DType::F32, {rows}},
+          {"rows", dtype, {rows, width}},
+          {"hidden", dtype, {rows, 2 * ffn}},
+          {"activated", dtype, {rows, ffn}},
+          {"results", dtype, {rows, width}},
+          {"y", dtype, {tokens, width}},
+          {"dy", dtype, {tokens, width}},
+          {"dresults", dtype, {rows, width}},
+          {"dweights", DType::F32, {tokens, k}},
+          {"dactivated", dtype, {rows, ffn}},
+          {"ddown", dtype, {experts, width, ffn}},
+          {"dhidden", dtype, {rows, 2 * ffn}},
+          {"drows", dtype, {rows, width}},
+          {"dgate_up", dtype, {experts, 2 * ffn, width}},
+          {"dx_experts", dtype, {tokens, width}},
+          {"dstatistics", DType::F32, {1, 2, experts}},
+          {"dlogits", dtype, {tokens, experts}},
+          {"dx_router", dtype, {tokens, width}},
+          {"drouter", dtype, {experts, width}},
+          {"dx", dtype, {tokens, width}}};
+}
+
+} // namespace
 
 Result<std::unique_ptr<MoeLayer>> MoeLayer::create(Device &device, const kernels::Target &target,
                                                    const LayerShape &shape, DType dtype,
-                                                   bool fuse) {
-  std::unique_ptr<MoeLayer> layer(new MoeLayer(device, target, fuse));
-  SY_RETURN_IF_ERROR(layer->allocate(shape, dtype));
-  SY_RETURN_IF_ERROR(layer->prepareForward(shape));
-  SY_RETURN_IF_ERROR(layer->prepareBackward(shape));
+                                                   LayerKernels kernels) {
+  std::unique_ptr<MoeLayer> layer(new MoeLayer(device, target));
+  DeviceTensors &tensors = layer->tensors_;
+  const Steps forward = forwardSteps(shape, kernels), backward = backwardSteps(shape, kernels);
+  const Uses before = usesOf(forward), after = usesOf(backward);
+  for (const Declaration &one : declarations(shape, dtype)) {
+    const std::string name = one.name;
+    const bool isMade = before.written.contains(name), isRead = after.read.contains(name);
+    if (!isMade && !isRead && !before.read.contains(name) && !after.written.contains(name))
+      continue;
+    SY_RETURN_IF_ERROR(tensors.allocate(name, one.dtype, one.dims));
+    if (isRead && (isMade || name == "x"))
+      layer->keptBytes_ += tensors[name].bytes();
+  }
+  for (auto [steps, launches] :
+       {std::pair(&forward, &layer->forward_), {&backward, &layer->backward_}})
+    for (const Step &step : *steps) {
+      SY_ASSIGN_OR_RETURN(std::unique_ptr<PreparedLaunch> launch,
+                          tensors.prepare(step.kernel, step.operands, step.attributes));
+      launches->push_back(std::move(launch));
+    }
   for (const char *name : {"x", "dy"})
-    SY_RETURN_IF_ERROR(layer->tensors_.fill(name, 0.2F));
+    SY_RETURN_IF_ERROR(tensors.fill(name, 0.2F));
   for (const char *name : {"router", "gate_up", "down"})
-    SY_RETURN_IF_ERROR(layer->tensors_.fill(name, 0.02F));
+    SY_RETURN_IF_ERROR(tensors.fill(name, 0.02F));
   SY_RETURN_IF_ERROR(device.synchronize());
   return layer;
-}
-
-Status MoeLayer::allocate(const LayerShape &shape, DType dtype) {
-  const auto [tokens, width, ffn, experts, k] = shape;
-  const int64_t rows = tokens * k;
-  struct Declaration {
-    const char *name;
-    DType dtype;
-    std::vector<int64_t> dims;
-    bool isKept = false;
-  };
-  // Zeroed: micro_batch_ids and dstatistics are meant to be.
-  const Declaration declarations[] = {{"x", dtype, {tokens, width}},
-                                      {"router", dtype, {experts, width}},
-                                      {"gate_up", dtype, {experts, 2 * ffn, width}},
-                                      {"down", dtype, {experts, width, ffn}},
-                                      {"micro_batch_ids", DType::I32, {tokens}},
-                                      {"logits", dtype, {tokens, experts}, true},
-                                      {"weights", DType::F32, {tokens, k}, true},
-                                      {"experts", DType::I32, {tokens, k}, true},
-                                      {"statistics", DType::F32, {1, 2, experts}},
-                                      {"group_sizes", DType::I32, {experts}, true},
-                                      {"row_of_slot", DType::I32, {tokens, k}, true},
-                                      {"rows", dtype, {rows, width}, true},
-                                      {"hidden", dtype, {rows, 2 * ffn}, true},
-                                      {"activated", dtype, {rows, ffn}, !fuse_},
-                                      {"results", dtype, {rows, width}, true},
-                                      {"y", dtype, {tokens, width}, true},
-                                      {"dy", dtype, {tokens, width}},
-                                      {"dresults", dtype, {rows, width}},
-                                      {"dweights", DType::F32, {tokens, k}},
-                                      {"dactivated", dtype, {rows, ffn}},
-                                      {"ddown", dtype, {experts, width, ffn}},
-                                      {"dhidden", dtype, {rows, 2 * ffn}},
-                                      {"drows", dtype, {rows, width}},
-                                      {"dgate_up", dtype, {experts, 2 * ffn, width}},
-                                      {"dx_experts", dtype, {tokens, width}},
-                                      {"dstatistics", DType::F32, {1, 2, experts}},
-                                      {"dlogits", dtype, {tokens, experts}},
-                                      {"dx_router", dtype, {tokens, width}},
-                                      {"drouter", dtype, {experts, width}},
-                                      {"dx", dtype, {tokens, width}}};
-  for (const Declaration &declaration : declarations) {
-    SY_RETURN_IF_ERROR(tensors_.allocate(declaration.name, declaration.dtype, declaration.dims));
-    if (declaration.isKept)
-      keptBytes_ += tensors_[declaration.name].bytes();
-  }
-  return {};
-}
-
-Status MoeLayer::prepareForward(const LayerShape &shape) {
-  auto add = [&](const char *kernel, const std::vector<std::string> &operands,
-                 const std::vector<int64_t> &attributes = {}) {
-    return prepare(forward_, kernel, operands, attributes);
-  };
-  SY_RETURN_IF_ERROR(add("linear", {"x", "router", "logits"}));
-  SY_RETURN_IF_ERROR(add("router",
-                         {"logits", "micro_batch_ids", "weights", "experts", "statistics"},
-                         {shape.topK, 0, 1}));
-  SY_RETURN_IF_ERROR(
-      add("sort_by_expert", {"experts", "group_sizes", "row_of_slot"}, {shape.experts}));
-  SY_RETURN_IF_ERROR(add("permute", {"x", "row_of_slot", "rows"}));
-  if (fuse_) {
-    SY_RETURN_IF_ERROR(
-        add("grouped_gemm_gated", {"rows", "gate_up", "group_sizes", "hidden", "activated"}, {0}));
-  } else {
-    SY_RETURN_IF_ERROR(add("grouped_gemm", {"rows", "gate_up", "group_sizes", "hidden"}));
-    SY_RETURN_IF_ERROR(add("gated_activation", {"hidden", "activated"}, {0}));
-  }
-  SY_RETURN_IF_ERROR(add("grouped_gemm", {"activated", "down", "group_sizes", "results"}));
-  return add("unpermute", {"results", "weights", "row_of_slot", "y"});
-}
-
-Status MoeLayer::prepareBackward(const LayerShape &shape) {
-  auto add = [&](const char *kernel, const std::vector<std::string> &operands,
-                 const std::vector<int64_t> &attributes = {}) {
-    return prepare(backward_, kernel, operands, attributes);
-  };
-  SY_RETURN_IF_ERROR(
-      add("unpermute_grad", {"dy", "results", "weights", "row_of_slot", "dresults", "dweights"}));
-  if (fuse_) { // which makes the activated rows again
-    SY_RETURN_IF_ERROR(add("grouped_gemm_dgrad_gated",
-                           {"dresults", "down", "group_sizes", "hidden", "dhidden", "activated"},
-                           {0}));
-  } else {
-    SY_RETURN_IF_ERROR(
-        add("grouped_gemm_dgrad", {"dresults", "down", "group_sizes", "dactivated"}));
-    SY_RETURN_IF_ERROR(add("gated_activation_grad", {"dactivated", "hidden", "dhidden"}, {0}));
-  }
-  SY_RETURN_IF_ERROR(add("grouped_gemm_wgrad", {"dresults", "activated", "group_sizes", "ddown"}));
-  SY_RETURN_IF_ERROR(add("grouped_gemm_dgrad", {"dhidden", "gate_up", "group_sizes", "drows"}));
-  SY_RETURN_IF_ERROR(add("grouped_gemm_wgrad", {"dhidden", "rows", "group_sizes", "dgate_up"}));
-  SY_RETURN_IF_ERROR(add("permute_grad", {"drows", "row_of_slot", "dx_experts"}));
-  SY_RETURN_IF_ERROR(add(
-      "router_grad", {"dweights", "dstatistics", "logits", "experts", "micro_batch_ids", "dlogits"},
-      {shape.topK, 0, 1}));
-  SY_RETURN_IF_ERROR(add("linear_dgrad", {"dlogits", "router", "dx_router"}));
-  SY_RETURN_IF_ERROR(add("linear_wgrad", {"dlogits", "x", "drouter"}));
-  return add("add", {"dx_experts", "dx_router", "dx"});
-}
-
-Status MoeLayer::prepare(Launches &launches, const char *kernel,
-                         const std::vector<std::string> &operands,
-                         const std::vector<int64_t> &attributes) {
-  SY_ASSIGN_OR_RETURN(std::unique_ptr<PreparedLaunch> launch,
-                      tensors_.prepare(kernel, operands, attributes));
-  launches.push_back(std::move(launch));
-  return {};
 }
 
 Status MoeLayer::run(const Launches &launches) {

@@ -8,29 +8,25 @@
 #pragma once
 
 #include "tools/moe-bench/DeviceTensors.h"
+#include "tools/moe-bench/LayerShape.h"
 
 namespace switchyard::bench {
 
-struct LayerShape {
-  int64_t tokens = 0;     // T
-  int64_t width = 0;      // D
-  int64_t expertSize = 0; // F
-  int64_t experts = 0;    // E
-  int64_t topK = 0;       // K
+/// What a layer is computed through.
+enum class LayerKernels : uint8_t {
+  Single,   // a kernel an op
+  Fused,    // products do the activation on their way; the same bits
+  Gathered, // and read tokens where they stand, with no rows and no results kept for backward
 };
-
-/// "16384,4096,14336,8,2", T,D,F,E,K. Usage, saying so, if it is anything else, an extent is out of
-/// its range or K is more than E.
-Result<LayerShape> parseLayerShape(const std::string &text);
 
 class MoeLayer {
 public:
-  /// Allocates tensors of dtype `dtype` (F32 or BF16) and fills x, dy and the weights with random
-  /// numbers. `fuse`: through the kernels that the pass `fuse` chooses; the same bits. The device
-  /// outlives the layer. DoesNotFit: the device has not the memory.
+  /// Allocates the tensors that `kernels` need, of dtype `dtype` (F32 or BF16), and fills x, dy and
+  /// the weights with random numbers. The device outlives the layer. DoesNotFit: the device has not
+  /// the memory.
   static Result<std::unique_ptr<MoeLayer>> create(Device &device, const kernels::Target &target,
                                                   const LayerShape &shape, kernels::DType dtype,
-                                                  bool fuse = true);
+                                                  LayerKernels kernels);
 
   /// Both put their launches on the device and return; backward() is behind a forward().
   Status forward();
@@ -40,25 +36,19 @@ public:
   /// [E, D, F], y, dy, dx, drouter, dgate_up, ddown; its bytes are the device's.
   const kernels::Tensor &tensor(const std::string &name) const { return tensors_[name]; }
 
-  /// Bytes of what forward() leaves for backward(), y included; x and the weights not.
+  /// Bytes of x, and of what forward() makes and backward() reads.
   uint64_t keptBytes() const { return keptBytes_; }
 
 private:
-  MoeLayer(Device &device, const kernels::Target &target, bool fuse)
-      : device_(device), tensors_(device, target), fuse_(fuse) {}
+  MoeLayer(Device &device, const kernels::Target &target)
+      : device_(device), tensors_(device, target) {}
 
   using Launches = std::vector<std::unique_ptr<PreparedLaunch>>;
 
-  Status allocate(const LayerShape &shape, kernels::DType dtype);
-  Status prepareForward(const LayerShape &shape);
-  Status prepareBackward(const LayerShape &shape);
-  Status prepare(Launches &launches, const char *kernel, const std::vector<std::string> &operands,
-                 const std::vector<int64_t> &attributes);
   Status run(const Launches &launches);
 
   Device &device_;
   DeviceTensors tensors_;
-  bool fuse_;
   Launches forward_, backward_;
   uint64_t keptBytes_ = 0;
 };

@@ -111,6 +111,8 @@ std::string describe(const Measurement &measurement) {
   }
   if (measurement.loss)
     line += fmt::format(", loss {:.4f}", *measurement.loss);
+  if (measurement.error)
+    line += fmt::format(", error {:.1e}", *measurement.error);
   for (const auto &[key, bytes] : measurement.bytes)
     line += fmt::format(", {} {:.2f} GiB", key.substr(0, key.rfind("_bytes")),
                         static_cast<double>(bytes) / (1 << 30)); // the key without its unit
@@ -154,8 +156,16 @@ Json toJson(const Measurement &measurement) {
     object.set(key, share);
   if (measurement.loss)
     object.set("loss", *measurement.loss);
+  if (measurement.error)
+    object.set("error", *measurement.error);
   for (const auto &[key, bytes] : measurement.bytes)
     object.set(key, static_cast<int64_t>(bytes));
+  if (!measurement.groupSizes.empty()) {
+    Json sizes = Json::array();
+    for (int32_t size : measurement.groupSizes)
+      sizes.append(size);
+    object.set("group_sizes", std::move(sizes));
+  }
   if (const auto &communication = measurement.communication) {
     object.set("profiled_step_ms", communication->stepMilliseconds);
     object.set("communication_ms", communication->time.milliseconds);

@@ -46,11 +46,13 @@ struct Measurement {
   std::vector<Run> runs;          // at least one
   std::optional<double> maxFlops; // a second, that the device promises; nothing: no utilization
   std::optional<double> loss;     // of the last run
+  std::optional<double> error;    // relative to what should have come out
   /// Further numbers of bytes, by key: "peak_bytes".
   std::vector<std::pair<std::string, uint64_t>> bytes;
   std::optional<Communication> communication;
   /// How the median compares with something: {"of_step", 0.015}.
   std::vector<std::pair<std::string, double>> shares;
+  std::vector<int32_t> groupSizes; // rows of each expert; only in JSON
 };
 
 /// "switchyard step alpaca-1x256x16: 95.300 ms [95.100 96.000] n 5, 43000 tokens/s, ..., peak 54.5

@@ -2,37 +2,38 @@
 // numbers.
 #pragma once
 
-#include "runtime/core/Status.h"
-
-#include <cstdint>
-#include <string>
-#include <vector>
+#include "tools/moe-bench/ShapeTimer.h"
 
 namespace switchyard::bench {
 
-struct ShapeArguments {
-  std::vector<std::string> shapes; // T,D,F,E,K
-  std::string target = "cuda";     // cpu, cuda
-  std::string precision = "bf16";  // f32, bf16
-  int64_t runs = 30;               // that are timed
-  int64_t warmup = 10;             // before these
-  bool fuse = true;                // a layer's kernels, as moe-compile does
-  int64_t threads = 0;             // of the CPU; 0: as many as it has cores
-  std::string json;                // the file that the figures are appended to; empty: none
+/// Where tokens choose experts; both flags' names are those of MoeLayer.h.
+struct LayerArguments : ShapeArguments {
+  bool fuse = true;
+  bool gather = true; // with fuse
+};
+
+struct ProductArguments : ShapeArguments {
+  std::vector<std::string> routings = {"random"}; // names of Routing.h
+  std::vector<std::string> cases;                 // of productCases(); empty: all
 };
 
 /// For each shape prints a line (Report.h) of one MoE layer (MoeLayer.h) for "forward",
 /// "forward+backward" and "backward", the difference of their medians. TFLOP/s count the experts'
 /// products alone, 6 T D F K and twice that for the gradients, as SonicMoE's benchmark does.
-/// kept_bytes is what forward keeps for backward.
+/// kept_bytes is MoeLayer::keptBytes().
 ///
-/// Times, here and below, are of the host's clock from the first launch to the last one's end, the
-/// GPU's cache overwritten before each. Usage: a shape that is none. DoesNotFit: the memory.
-Status runLayerBenchmark(const ShapeArguments &arguments);
+/// Times, here and below, are the device's from the first kernel to the last one's end, its cache
+/// overwritten before each. Usage: a shape that is none. DoesNotFit: the memory.
+Status runLayerBenchmark(const LayerArguments &arguments);
 
-/// For each shape prints a line of the grouped GEMM of gate_up (D to 2 F) and of down (F to D) for
-/// "forward", "dgrad" and "wgrad", whose result has the operands' dtype, and with what `fuse` adds
-/// to them: "gated" of gate_up, "dgrad_gated" of down. Each token chooses K experts at random.
-Status runGroupedGemmBenchmark(const ShapeArguments &arguments);
+/// The names that cases are chosen by: those of ExpertProducts.h, then "copy".
+std::vector<std::string> productCases();
+
+/// For each shape prints a line of the cases (ExpertProducts.h) of gate_up (D to 2 F) and of down
+/// (F to D) for each routing, with the bytes that have to move once, and the result's error. Where
+/// "dense" is among the cases, it also times a large square product, and with "copy" a copy within
+/// the device's memory, by bytes read and written: once each. Failed, behind all that is printed:
+/// results that are wrong.
+Status runGroupedGemmBenchmark(const ProductArguments &arguments);
 
 } // namespace switchyard::bench

@@ -5,6 +5,7 @@
 #include "tools/common/CommandLine.h"
 #include "tools/moe-bench/CheckpointBenchmark.h"
 #include "tools/moe-bench/MatrixRunner.h"
+#include "tools/moe-bench/Routing.h"
 #include "tools/moe-bench/ShapeBenchmark.h"
 #include "tools/moe-bench/StepBenchmark.h"
 
@@ -70,8 +71,15 @@ void addShapeFlags(CLI::App &command, ShapeArguments &arguments) {
   command
       .add_option("--shape", arguments.shapes,
                   "Tokens, hidden size, expert size, experts, experts of a token")
-      ->required()
       ->type_name("T,D,F,E,K ...");
+  CLI::Option *models =
+      command
+          .add_option("--model", arguments.models, "Shapes of models, with each number of --tokens")
+          ->check(CLI::IsMember(modelNames()));
+  command.add_option("--tokens", arguments.tokens, "Tokens of a --model's layer")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20))
+      ->needs(models);
   command.add_option("--target", arguments.target, "What it runs on: cpu or cuda")
       ->capture_default_str()
       ->check(CLI::IsMember({"cpu", "cuda"}));
@@ -89,6 +97,26 @@ void addShapeFlags(CLI::App &command, ShapeArguments &arguments) {
                   "Worker threads of the CPU; 0: as many as it has cores")
       ->check(CLI::Range(0, 1024));
   command.add_option("--json", arguments.json, "File that a line of JSON a figure is appended to");
+}
+
+void addLayerFlags(CLI::App &command, LayerArguments &arguments) {
+  addShapeFlags(command, arguments);
+  command.add_flag("--fuse", arguments.fuse,
+                   "Through the kernels that moe-compile --fuse chooses; --fuse=false: "
+                   "without. Default: true");
+  command.add_flag("--gather", arguments.gather,
+                   "With --fuse, products read tokens where they stand; --gather=false: "
+                   "permuted copies of them. Default: true");
+}
+
+void addProductFlags(CLI::App &command, ProductArguments &arguments) {
+  addShapeFlags(command, arguments);
+  command.add_option("--routing", arguments.routings, "Which experts tokens choose")
+      ->capture_default_str()
+      ->check(CLI::IsMember(routingNames()));
+  command.add_option("--cases", arguments.cases, "What is timed, comma-separated (default: all)")
+      ->delimiter(',')
+      ->check(CLI::IsMember(productCases()));
 }
 
 /// Spelled as fms-acceleration's benchmark.py spells them, so that its command lines work.
@@ -160,15 +188,12 @@ int main(int argc, char **argv) {
   addCheckpointFlags(*checkpointCommand, checkpointArguments);
   CLI::App *layerCommand =
       app.add_subcommand("layer", "One MoE layer by itself, forward and with all gradients");
-  ShapeArguments layerArguments;
-  addShapeFlags(*layerCommand, layerArguments);
-  layerCommand->add_flag("--fuse", layerArguments.fuse,
-                         "Through the kernels that moe-compile --fuse chooses; --fuse=false: "
-                         "without. Default: true");
+  LayerArguments layerArguments;
+  addLayerFlags(*layerCommand, layerArguments);
   CLI::App *gemmCommand = app.add_subcommand(
       "grouped-gemm", "The experts' products by themselves, and their gradients");
-  ShapeArguments gemmArguments;
-  addShapeFlags(*gemmCommand, gemmArguments);
+  ProductArguments gemmArguments;
+  addProductFlags(*gemmCommand, gemmArguments);
 
   return runCommand("moe-bench", app, argc, argv, [&]() -> Status {
     SY_RETURN_IF_ERROR(checkAlone(app, matrixOptions.scenarios));

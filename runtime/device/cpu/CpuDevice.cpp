@@ -68,6 +68,27 @@ private:
   std::vector<std::byte> bytes_;
 };
 
+/// The host's clock is the device's.
+class CpuStopwatch final : public Stopwatch {
+public:
+  Status start() override {
+    begin_ = Clock::now();
+    return {};
+  }
+  Status stop() override {
+    end_ = Clock::now();
+    return {};
+  }
+  Result<double> milliseconds() override {
+    return std::chrono::duration<double, std::milli>(end_ - begin_).count();
+  }
+
+private:
+  using Clock = std::chrono::steady_clock;
+
+  Clock::time_point begin_, end_;
+};
+
 /// What is done between two marks is one activity, which has no name of its own.
 class CpuProfiler final : public Profiler {
 public:
@@ -159,6 +180,9 @@ public:
 
   Result<std::unique_ptr<Readback>> createReadback(uint64_t bytes) override {
     return std::unique_ptr<Readback>(std::make_unique<CpuReadback>(bytes));
+  }
+  Result<std::unique_ptr<Stopwatch>> createStopwatch() override {
+    return std::unique_ptr<Stopwatch>(std::make_unique<CpuStopwatch>());
   }
 
   Status run(const PreparedLaunch &launch) override {

@@ -44,6 +44,41 @@ private:
   cudaGraphExec_t graph_;
 };
 
+/// Two events of one stream.
+class CudaStopwatch final : public Stopwatch {
+public:
+  CudaStopwatch(Device &device, cudaStream_t stream) : device_(device), stream_(stream) {}
+  ~CudaStopwatch() override {
+    for (cudaEvent_t event : {begin_, end_})
+      if (event)
+        cudaEventDestroy(event);
+  }
+  Status create() {
+    SY_RETURN_IF_ERROR(statusOf(cudaEventCreate(&begin_), "cudaEventCreate"));
+    return statusOf(cudaEventCreate(&end_), "cudaEventCreate");
+  }
+
+  Status start() override { return record(begin_); }
+  Status stop() override { return record(end_); }
+  Result<double> milliseconds() override {
+    SY_RETURN_IF_ERROR(statusOf(cudaEventSynchronize(end_), "cudaEventSynchronize"));
+    float milliseconds = 0;
+    SY_RETURN_IF_ERROR(
+        statusOf(cudaEventElapsedTime(&milliseconds, begin_, end_), "cudaEventElapsedTime"));
+    return double{milliseconds};
+  }
+
+private:
+  Status record(cudaEvent_t event) {
+    SY_RETURN_IF_ERROR(device_.flush());
+    return statusOf(cudaEventRecord(event, stream_), "cudaEventRecord");
+  }
+
+  Device &device_;
+  cudaStream_t stream_;
+  cudaEvent_t begin_ = nullptr, end_ = nullptr;
+};
+
 class CudaDevice final : public Device {
 public:
   ~CudaDevice() override {
@@ -134,6 +169,12 @@ public:
     auto readback = std::make_unique<CudaReadback>(stream(0));
     SY_RETURN_IF_ERROR(readback->create(bytes));
     return std::unique_ptr<Readback>(std::move(readback));
+  }
+
+  Result<std::unique_ptr<Stopwatch>> createStopwatch() override {
+    auto stopwatch = std::make_unique<CudaStopwatch>(*this, stream(0));
+    SY_RETURN_IF_ERROR(stopwatch->create());
+    return std::unique_ptr<Stopwatch>(std::move(stopwatch));
   }
 
   Status reserve(uint32_t streams, uint32_t events) override {

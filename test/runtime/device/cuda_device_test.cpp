@@ -4,7 +4,10 @@
 #include <cuda_runtime_api.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <chrono>
 #include <numeric>
+#include <thread>
 
 namespace switchyard {
 namespace {
@@ -79,6 +82,27 @@ TEST_F(CudaDeviceTest, RunsWhatItPrepared) {
   ASSERT_TRUE(device_->synchronize().ok());
   ASSERT_TRUE(device_->copyOut(y.data(), memory.data() + 512, 12).ok());
   EXPECT_EQ(y, (std::vector<float>{11, 22, 33}));
+}
+
+TEST_F(CudaDeviceTest, StopwatchTimesTheDeviceAndNotTheHost) {
+  auto stopwatch = device_->createStopwatch();
+  ASSERT_TRUE(stopwatch.ok()) << stopwatch.status().message();
+  DeviceMemory memory = allocate(uint64_t{512} << 20);
+  auto time = [&](int fills) {
+    EXPECT_TRUE(device_->synchronize().ok());
+    EXPECT_TRUE((*stopwatch)->start().ok());
+    for (int i = 0; i < fills; ++i)
+      EXPECT_TRUE(device_->fillZero(memory.data(), memory.bytes()).ok());
+    EXPECT_TRUE((*stopwatch)->stop().ok());
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    auto milliseconds = (*stopwatch)->milliseconds();
+    EXPECT_TRUE(milliseconds.ok()) << milliseconds.status().message();
+    return milliseconds.ok() ? *milliseconds : 0;
+  };
+  const double one = time(1), many = time(16);
+  EXPECT_GT(one, 0.05); // 10 TB/s
+  EXPECT_GT(many, 4 * one);
+  EXPECT_LT(many, 90);
 }
 
 TEST_F(CudaDeviceTest, RefusesWhatItCannotDo) {

@@ -77,14 +77,12 @@ protected:
     auto device = createDevice(kTarget);
     ASSERT_TRUE(device.ok());
     device_ = std::move(*device);
-    layer_ = run(/*fuse=*/true);
-    ASSERT_NE(layer_, nullptr);
-    values_ = read(*device_, *layer_);
   }
 
   /// A layer after both directions.
-  std::unique_ptr<MoeLayer> run(bool fuse) {
-    auto layer = MoeLayer::create(*device_, kTarget, kShape, kernels::DType::F32, fuse);
+  std::unique_ptr<MoeLayer> run(LayerKernels kernels) {
+    auto layer = MoeLayer::create(*device_, kTarget, kShape, kernels::DType::F32, kernels);
+    EXPECT_TRUE(layer.ok()) << layer.status().message();
     if (!layer.ok() || !(*layer)->forward().ok() || !(*layer)->backward().ok())
       return nullptr;
     return std::move(*layer);
@@ -92,11 +90,22 @@ protected:
 
   static constexpr kernels::Target kTarget{.threads = 1};
   std::unique_ptr<Device> device_;
+};
+
+class EachMoeLayerTest : public MoeLayerTest, public testing::WithParamInterface<LayerKernels> {
+protected:
+  void SetUp() override {
+    MoeLayerTest::SetUp();
+    layer_ = run(GetParam());
+    ASSERT_NE(layer_, nullptr);
+    values_ = read(*device_, *layer_);
+  }
+
   std::unique_ptr<MoeLayer> layer_;
   Values values_;
 };
 
-TEST_F(MoeLayerTest, ForwardIsTheLayers) {
+TEST_P(EachMoeLayerTest, ForwardIsTheLayers) {
   const std::vector<double> expected = reference(values_);
   double largest = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
@@ -107,7 +116,7 @@ TEST_F(MoeLayerTest, ForwardIsTheLayers) {
 }
 
 // Central differences of each tensor's first, middle and last element.
-TEST_F(MoeLayerTest, GradientsAreThoseOfTheLayer) {
+TEST_P(EachMoeLayerTest, GradientsAreThoseOfTheLayer) {
   for (const char *name : {"x", "router", "gate_up", "down"}) {
     const size_t count = values_[name].size();
     double largest = 0;
@@ -127,21 +136,39 @@ TEST_F(MoeLayerTest, GradientsAreThoseOfTheLayer) {
   }
 }
 
+INSTANTIATE_TEST_SUITE_P(Kernels, EachMoeLayerTest,
+                         testing::Values(LayerKernels::Single, LayerKernels::Fused,
+                                         LayerKernels::Gathered));
+
 TEST_F(MoeLayerTest, IsTheSameBitsUnfused) {
-  std::unique_ptr<MoeLayer> single = run(/*fuse=*/false);
-  ASSERT_NE(single, nullptr);
-  EXPECT_EQ(read(*device_, *single), values_);
+  std::unique_ptr<MoeLayer> single = run(LayerKernels::Single), fused = run(LayerKernels::Fused);
+  ASSERT_TRUE(single && fused);
+  EXPECT_EQ(read(*device_, *single), read(*device_, *fused));
+}
+
+/// Bytes of x, and of what each way of computing it keeps beside hidden.
+constexpr int64_t keptBytes(int64_t others) {
+  const auto [tokens, width, ffn, experts, topK] = kShape;
+  return 4 * (tokens * width + tokens * topK * 2 * ffn + others);
 }
 
 TEST_F(MoeLayerTest, KeepsWhatBackwardReads) {
   const auto [tokens, width, ffn, experts, topK] = kShape;
-  const int64_t rows = tokens * topK;
-  const int64_t kept = 4 * (tokens * experts + 3 * rows + experts + 2 * rows * width +
-                            2 * rows * ffn + tokens * width);
-  EXPECT_EQ(layer_->keptBytes(), kept);
-  std::unique_ptr<MoeLayer> single = run(/*fuse=*/false);
-  ASSERT_NE(single, nullptr);
-  EXPECT_EQ(single->keptBytes(), kept + 4 * rows * ffn) << "the activated rows";
+  const int64_t slots = tokens * topK;
+  const int64_t routing = tokens * experts + experts + 3 * slots; // logits, sizes; of each slot
+  const int64_t copies = 2 * slots * width;                       // rows and results
+  std::unique_ptr<MoeLayer> fused = run(LayerKernels::Fused), single = run(LayerKernels::Single);
+  ASSERT_TRUE(fused && single);
+  EXPECT_EQ(fused->keptBytes(), keptBytes(routing + copies));
+  EXPECT_EQ(single->keptBytes(), keptBytes(routing + copies + slots * ffn)) << "activated rows";
+}
+
+TEST_F(MoeLayerTest, KeepsNoCopiesOfTokensWhereTheyAreGathered) {
+  const auto [tokens, width, ffn, experts, topK] = kShape;
+  std::unique_ptr<MoeLayer> gathered = run(LayerKernels::Gathered);
+  ASSERT_NE(gathered, nullptr);
+  // Logits, sizes; experts and row of each slot, token and weight of each row.
+  EXPECT_EQ(gathered->keptBytes(), keptBytes(tokens * experts + experts + 4 * tokens * topK));
 }
 
 TEST(LayerShape, IsFiveIntegers) {

@@ -40,6 +40,22 @@ TEST(Report, JsonHasTheKeysOfThePeers) {
             R"("driver_bytes":3758096384})");
 }
 
+TEST(Report, OfAProductHasItsErrorAndItsGroups) {
+  Measurement result;
+  result.name = "product";
+  result.device = "CPU";
+  result.runs = {{2, 0, 4e9, 6e6}};
+  result.error = 0.00213;
+  result.bytes = {{"weight_bytes", uint64_t{1} << 30}};
+  result.groupSizes = {3, 0};
+  EXPECT_EQ(describe(result), "switchyard product: 2.000 ms [2.000 2.000] n 1, 2 TFLOP/s, "
+                              "3.000 GB/s, error 2.1e-03, weight 1.00 GiB");
+  EXPECT_EQ(toJson(result).dump(),
+            R"({"program":"switchyard","case":"product","device":"CPU",)"
+            R"("ms":{"median":2.0,"min":2.0,"max":2.0},"runs":1,"tflops":2.0,"gb_per_second":3.0,)"
+            R"("error":0.00213,"weight_bytes":1073741824,"group_sizes":[3,0]})");
+}
+
 /// Steps of a profile, of which the first one is run one by one.
 std::vector<StepSummary> profile() {
   std::vector<StepSummary> steps(3);
