@@ -7,6 +7,7 @@
 #include "runtime/device/cuda/Staging.h"
 
 #include <deque>
+#include <set>
 #include <utility>
 
 namespace switchyard {
@@ -138,6 +139,7 @@ public:
     }
     SY_RETURN_IF_ERROR(statusOf(error, "cudaMalloc"));
     SY_ASSIGN_OR_RETURN(const uint64_t usedAfter, usedBytes());
+    allocations_.insert(data);
     use_.allocated += bytes;
     use_.rounding += usedAfter > usedBefore + bytes ? usedAfter - usedBefore - bytes : 0;
     DeviceMemory memory(*this, data, bytes);
@@ -147,7 +149,7 @@ public:
 
   Status copyIn(void *to, const void *from, uint64_t bytes) override {
     if (bytes <= Uploads::kBlockBytes)
-      return uploads_.add(to, from, bytes, stream(0));
+      return uploads_.add(to, from, bytes, allocations_.contains(to), stream(0));
     SY_RETURN_IF_ERROR(flush());
     return staging_.copyIn(to, from, bytes, stream(0));
   }
@@ -277,6 +279,7 @@ private:
   // cudaFree waits for the device, so nothing enqueued still uses it.
   void release(void *data, uint64_t bytes) override {
     (void)cudaFree(data);
+    allocations_.erase(data);
     use_.allocated -= bytes;
   }
 
@@ -326,6 +329,7 @@ private:
   std::string name_;
   uint64_t memoryBytes_ = 0;
   MemoryUse use_;
+  std::set<const void *> allocations_;
 };
 
 } // namespace

@@ -123,11 +123,12 @@ Status Uploads::create() {
   return {};
 }
 
-Status Uploads::add(void *to, const void *from, uint64_t bytes, cudaStream_t stream) {
+Status Uploads::add(void *to, const void *from, uint64_t bytes, bool begins,
+                    cudaStream_t stream) {
   if (bytes == 0)
     return {};
   auto *target = static_cast<std::byte *>(to);
-  bool joins = !runs_.empty() && target == runs_.back().to + runs_.back().bytes;
+  bool joins = !begins && !runs_.empty() && target == runs_.back().to + runs_.back().bytes;
   uint64_t at = joins ? used_ : (used_ + kPadding - 1) / kPadding * kPadding;
   if (at + bytes > kBlockBytes) {
     SY_RETURN_IF_ERROR(flush(stream));

@@ -56,8 +56,9 @@ public:
   ~Uploads();
   Status create();
 
-  /// Takes `bytes` (at most kBlockBytes) for `to`; returns once `from` was read.
-  Status add(void *to, const void *from, uint64_t bytes, cudaStream_t stream);
+  /// Takes `bytes` (at most kBlockBytes) for `to`; returns once `from` was read. `begins`: `to` is
+  /// where an allocation begins, and no copy may reach into it from the one before.
+  Status add(void *to, const void *from, uint64_t bytes, bool begins, cudaStream_t stream);
   /// Puts the copies that were added on `stream`.
   Status flush(cudaStream_t stream);
   bool isEmpty() const { return runs_.empty(); }

@@ -68,6 +68,23 @@ TEST_F(CudaDeviceTest, CopiesOfAnySizeComeBack) {
   }
 }
 
+// Allocations may stand one right behind the other; a copy of one must not reach into the next.
+TEST_F(CudaDeviceTest, CopiesIntoNeighbouringAllocations) {
+  constexpr size_t kCount = 128 << 10 >> 2, kAllocations = 6;
+  std::vector<DeviceMemory> memory;
+  for (size_t i = 0; i < kAllocations; ++i)
+    memory.push_back(allocate(kCount * 4));
+  for (size_t i = 0; i < kAllocations; ++i) {
+    std::vector<uint32_t> sent(kCount, static_cast<uint32_t>(i));
+    ASSERT_TRUE(device_->copyIn(memory[i].data(), sent.data(), kCount * 4).ok());
+  }
+  for (size_t i = 0; i < kAllocations; ++i) {
+    std::vector<uint32_t> received(kCount, ~0u);
+    ASSERT_TRUE(device_->copyOut(received.data(), memory[i].data(), kCount * 4).ok());
+    EXPECT_THAT(received, ::testing::Each(static_cast<uint32_t>(i)));
+  }
+}
+
 TEST_F(CudaDeviceTest, RunsWhatItPrepared) {
   DeviceMemory memory = allocate(3 * 256);
   std::vector<float> a = {1, 2, 3}, b = {10, 20, 30}, y(3);
