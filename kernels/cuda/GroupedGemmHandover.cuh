@@ -97,12 +97,11 @@ __device__ __forceinline__ void clearSums(const Tile &tile, float (&sums)[128]) 
 
 /// Multiplies the rows of warpgroup `half` of all tiles and hands them over.
 template <typename K>
-__device__ __forceinline__ void consume(const Arguments &args, Groups groups, int half, Ring ring,
-                                        Queue queue) {
+__device__ __forceinline__ void consume(const Arguments &args, int half, Ring ring, Queue queue) {
   Handover handover = handoverOf<K>(ring, half, threadIdx.x % kWarpgroup / 32, 0);
   Half held;
   bool isHeld = false;
-  forTiles<K>(args, groups, queue, [&](const Tile &tile) {
+  forTiles(queue, [&](const Tile &tile) {
     if (!isThere<K>(args, tile, half)) {
       if (isHeld)
         handover.put(held);
@@ -138,10 +137,10 @@ struct Place {
 /// Stores what is handed over of all tiles, in turns with the other warps that store.
 template <typename K>
 __device__ __forceinline__ void store(const Arguments &args, const typename K::Epilogue &epilogue,
-                                      Groups groups, int warp, const Ring &ring, Queue queue) {
+                                      int warp, const Ring &ring, Queue queue) {
   int next = warp;       // the next warp whose results are this one's
   uint32_t parities = 0; // a bit of each multiplying warpgroup
-  forTiles<K>(args, groups, queue, [&](const Tile &tile) {
+  forTiles(queue, [&](const Tile &tile) {
     int64_t first = K::kByRows ? 0 : static_cast<int64_t>(tile.expert) * args.height;
 #pragma unroll 1
     for (int i = 0; i < 2 * kConsumers; ++i) { // halves of columns, in each halves of rows
@@ -233,11 +232,11 @@ struct StoreSums {
 /// Multiplies and stores the rows of warpgroup `half` of all tiles.
 template <typename K>
 __device__ __forceinline__ void consumeAndStore(const Arguments &args,
-                                                const typename K::Epilogue &epilogue, Groups groups,
-                                                int half, Ring ring, Queue queue) {
+                                                const typename K::Epilogue &epilogue, int half,
+                                                Ring ring, Queue queue) {
   uint32_t staged = ring.memory + Shared<K>::kStagedAt +
                     (threadIdx.x - kWarpgroup) / 32 * Shared<K>::kStagedBytes;
-  forTiles<K>(args, groups, queue, [&](const Tile &tile) {
+  forTiles(queue, [&](const Tile &tile) {
     if (!isThere<K>(args, tile, half))
       return skip(tile, ring);
     float sums[128];

@@ -36,7 +36,7 @@ template <typename K>
 __device__ Parts setUp(unsigned char *memory, const Arguments &args, const CUtensorMap &a,
                        const CUtensorMap &b) {
   using Layout = Shared<K>;
-  constexpr int kFilling = K::kGather == Gather::None ? 1 : 1 + 32 * K::kFetching; // of a stage
+  constexpr int kFilling = K::kGather == Gather::None ? 1 : 1 + K::kFetching; // a stage
   constexpr int kMultiplying = kConsumers * kWarps;
   constexpr int kTaking = kMultiplying + K::kFetching + K::kStoring; // of the queue
   Parts parts;
@@ -82,13 +82,13 @@ __global__ __launch_bounds__(kBlock, 1) void hopperKernel(
     if (warp < K::kFetching)
       produce<K>(args, a, b, groups, ring, queue);
     else if constexpr (K::kHandsOver)
-      store<K>(args, epilogue, groups, warp - K::kFetching, ring, queue);
+      store<K>(args, epilogue, warp - K::kFetching, ring, queue);
   } else {
     hopper::raiseRegisters<K::kMost>();
     if constexpr (K::kHandsOver)
-      consume<K>(args, groups, warpgroup - 1, ring, queue);
+      consume<K>(args, warpgroup - 1, ring, queue);
     else
-      consumeAndStore<K>(args, epilogue, groups, warpgroup - 1, ring, queue);
+      consumeAndStore<K>(args, epilogue, warpgroup - 1, ring, queue);
   }
   hopper::syncCluster(); // the other block arrives at barriers of this one until it ends
 #else

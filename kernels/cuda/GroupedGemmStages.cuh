@@ -73,7 +73,7 @@ struct Gatherer {
       first[i] = token < args.tokens.count ? token * args.tokens.packs : kNone;
     }
   }
-  __device__ void fetch(const Arguments &args, const Tile &, int k, const Ring &ring) {
+  __device__ void copy(const Arguments &args, const Tile &, int k, const Ring &ring) {
     uint32_t line = threadIdx.x / 8, pack = threadIdx.x % 8, at = k / 8 + pack;
     bool isInside = at < args.tokens.packs;
     const BFloat16 *from = args.tokens.data + static_cast<int64_t>(at) * 8;
@@ -86,39 +86,72 @@ struct Gatherer {
   }
 };
 
-/// By weight, lines are the 64 rows of a stage, in each piece of 64 columns.
+/// By weight, lines are the 64 rows of a stage, in each piece of 64 columns. A lane asks for the
+/// token of one of its warp's 32 lines, two stages ahead.
 template <typename K>
 struct Gatherer<K, false> {
-  static constexpr int kStep = K::kFetching * 32 / 8;
-  static constexpr uint32_t kNone = ~uint32_t{0};
   static constexpr int kBoxes = (K::kGather == Gather::A ? kTileM : kTileN) / 64;
-  static_assert(kStep % 8 == 0); // a lane's packs are swizzled alike
-  uint32_t next[kTileK / kStep]; // first pack of each row
+  static constexpr int kLines = 8; // of a lane, every eighth
+  static_assert(K::kFetching * 32 == kTileK);
+  uint32_t ahead[2];
 
-  __device__ void ask(const Arguments &args, const Tile &tile, int k) {
-#pragma unroll
-    for (int i = 0; i < kTileK / kStep; ++i) {
-      int row = k + static_cast<int>(threadIdx.x) / 8 + i * kStep;
-      next[i] = row < tile.kEnd ? args.tokens.ofRow[row] : kNone;
-    }
+  __device__ uint32_t ask(const Arguments &args, const Tile &tile, int k) const {
+    int lane = threadIdx.x % 32;
+    int row = k + static_cast<int>(threadIdx.x) / 32 * 4 + lane / 4 * 8 + lane % 4;
+    return row < tile.kEnd ? args.tokens.ofRow[row] : ~uint32_t{0};
   }
-  __device__ void begin(const Arguments &args, const Tile &tile) { ask(args, tile, tile.k); }
-  __device__ void fetch(const Arguments &args, const Tile &tile, int k, const Ring &ring) {
-    uint32_t line = threadIdx.x / 8, pack = threadIdx.x % 8;
+  __device__ void begin(const Arguments &args, const Tile &tile) {
+    ahead[0] = ask(args, tile, tile.k);
+    ahead[1] = ask(args, tile, tile.k + kTileK);
+  }
+  __device__ void copy(const Arguments &args, const Tile &tile, int k, const Ring &ring) {
+    uint32_t line = threadIdx.x / 8, pack = threadIdx.x % 8, own = ahead[0];
+    ahead[0] = ahead[1];
+    ahead[1] = ask(args, tile, k + 2 * kTileK);
     uint32_t start = (K::kGather == Gather::A ? tile.row : tile.column) / 8 + pack;
     uint32_t to =
         (K::kGather == Gather::A ? ring.a() : ring.b()) + line * kLine + ((pack ^ line % 8) << 4);
 #pragma unroll
-    for (int i = 0; i < kTileK / kStep; ++i) {
-      bool isToken = next[i] < args.tokens.count;
+    for (int i = 0; i < kLines; ++i) {
+      uint32_t token = __shfl_sync(kFullWarp, own, i * 4 + line % 4);
       const BFloat16 *from =
-          args.tokens.data + (static_cast<uint64_t>(next[i]) * args.tokens.packs + start) * 8;
+          args.tokens.data + (static_cast<uint64_t>(token) * args.tokens.packs + start) * 8;
+      bool isToken = token < args.tokens.count;
 #pragma unroll
       for (int box = 0; box < kBoxes; ++box)
-        hopper::copyAsync(to + box * kBoxBytes + i * kStep * kLine, from + box * 64,
+        hopper::copyAsync(to + box * kBoxBytes + i * 8 * kLine, from + box * 64,
                           isToken && start + box * 8 < args.tokens.packs);
     }
-    ask(args, tile, k + kTileK); // on their way until the next stage is free
+  }
+};
+
+/// Tells those who multiply of stages whose packs this warp copied, once they are there: kLag
+/// stages later, as it would else wait for them.
+struct Announcer {
+  static constexpr int kLag = 2;
+  Ring ring; // at the first stage that was not announced
+  int copied = 0;
+
+  __device__ void announce() {
+    hopper::fenceAsyncProxy(); // the packs were not written by the copy engine
+    __syncwarp();
+    if (threadIdx.x % 32 == 0)
+      hopper::arrive(ring.full());
+    ring.advance();
+  }
+  /// After the copies of each stage.
+  __device__ void add() {
+    hopper::commitCopies();
+    copied += copied <= kLag;
+    if (copied <= kLag)
+      return;
+    hopper::waitCopies<kLag>();
+    announce();
+  }
+  __device__ void finish() {
+    hopper::waitCopies<0>();
+    for (int i = min(copied, kLag); i > 0; --i)
+      announce();
   }
 };
 
@@ -134,38 +167,41 @@ __device__ __forceinline__ void fetchGateUp(const Arguments &args, const Tile &t
 }
 
 /// Fetches all stages of this block's tiles, by the warps that do so. The first thread of the
-/// cluster takes the tiles.
+/// cluster finds the tiles, each while the one before it is fetched.
 template <typename K>
 __device__ __forceinline__ void produce(const Arguments &args, const CUtensorMap &a,
                                         const CUtensorMap &b, Groups groups, Ring ring,
                                         Queue queue) {
-  int clusters = static_cast<int>(gridDim.x) / kCluster;
-  bool isFirst = threadIdx.x == 0, takes = isFirst && hopper::clusterRank() == 0;
-  Queue taken = queue;
-  if (takes)
-    taken.put(static_cast<int>(blockIdx.x) / kCluster);
+  constexpr bool kGathers = K::kGather != Gather::None;
   struct Nothing {};
-  [[maybe_unused]] std::conditional_t<K::kGather == Gather::None, Nothing, Gatherer<K>> gatherer;
-  forTiles<K>(args, groups, queue, [&](const Tile &tile) {
-    int next = 0;
-    if (takes)
-      next = clusters + atomicAdd(args.taken, 1); // is on its way while this tile is fetched
+  bool isFirst = threadIdx.x == 0, finds = isFirst && hopper::clusterRank() == 0;
+  Scheduler<K> scheduler(args, groups);
+  Queue found = queue;
+  [[maybe_unused]] std::conditional_t<kGathers, Gatherer<K>, Nothing> gatherer;
+  [[maybe_unused]] Announcer announcer{ring};
+  if (finds)
+    scheduler.putNext(found);
+  forTiles(queue, [&](const Tile &tile) {
     if constexpr (K::kReadsGateUp)
       fetchGateUp<K>(args, tile);
-    if constexpr (K::kGather != Gather::None)
+    if constexpr (kGathers)
       gatherer.begin(args, tile);
     for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.advance()) {
       hopper::wait(ring.empty(), ring.parity ^ 1);
       if (isFirst)
         fetch<K>(args, tile, k, ring, a, b);
-      if constexpr (K::kGather != Gather::None) {
-        gatherer.fetch(args, tile, k, ring);
-        hopper::arriveAfterCopies(ring.full());
+      if constexpr (kGathers) {
+        gatherer.copy(args, tile, k, ring);
+        announcer.add();
       }
+      if (finds && k == tile.k)
+        scheduler.putNext(found);
     }
-    if (takes)
-      taken.put(next);
+    if (finds && tile.k >= tile.kEnd)
+      scheduler.putNext(found);
   });
+  if constexpr (kGathers)
+    announcer.finish();
 }
 
 /// Tells both blocks' fetching warps that this warp has read a stage.
@@ -197,8 +233,6 @@ __device__ __forceinline__ void multiply(float (&sums)[128], int begin, int end,
   Ring read = ring;
   for (int k = begin; k < end; k += kTileK) {
     hopper::wait(ring.full(), ring.parity);
-    if (K::kGather != Gather::None)
-      hopper::fenceAsyncProxy(); // the copies' packs were not written by the copy engine
     if (!K::kByRows && end - k < kTileK)
       clearRows(ring, end - k);
     uint64_t a = hopper::describe(ring.a() + half * kBoxBytes, kBoxBytes);

@@ -18,8 +18,8 @@ inline constexpr int kBoxBytes = 64 * kLine;
 inline constexpr int kBytesA = kTileM * kTileK * 2, kBytesB = kTileN * kTileK * 2;
 inline constexpr int kStageBytes = kBytesA + kBytesB;
 inline constexpr int kWarpgroup = 128, kConsumers = 2, kBlock = (1 + kConsumers) * kWarpgroup;
-inline constexpr int kWarps = kWarpgroup / 32; // of a warpgroup
-inline constexpr int kSlots = 4;               // of the queue
+inline constexpr int kWarps = kWarpgroup / 32;    // of a warpgroup
+inline constexpr int kSlots = 4, kSlotBytes = 32; // of the queue
 inline constexpr int kBand = 16;
 
 /// One of the kernels: the product, which operand's rows are tokens, and what becomes of results.
@@ -43,7 +43,7 @@ struct Kind {
 
   /// Warps that fetch and that store share a warpgroup, beside those that multiply.
   static constexpr bool kHandsOver = E::kHandsOver;
-  static constexpr int kFetching = G != Gather::None && !kByRows ? 2 : 1;
+  static constexpr int kFetching = G != Gather::None && !kReadsGateUp ? 2 : 1;
   static constexpr int kStoring = kHandsOver ? kWarps - kFetching : 0;
   /// Registers of a thread that multiplies, and of another.
   static constexpr int kMost = !kHandsOver ? 224 : kReadsGateUp ? 192 : 200;
@@ -77,7 +77,7 @@ struct Shared {
   static constexpr int kStagedAt = kStages * kStageBytes;
   static constexpr int kBarriersAt = kStagedAt + kConsumers * kWarps * kStagedBytes;
   static constexpr int kQueueAt = kBarriersAt + (kStages + kSlots + kHandovers) * 16;
-  static constexpr int kTablesAt = kQueueAt + kSlots * 4;
+  static constexpr int kTablesAt = kQueueAt + kSlots * kSlotBytes;
   static constexpr int kMaxExperts = K::kHandsOver ? 320 : 2048;
 
   static constexpr int bytes(int experts) { return kTablesAt + (2 * experts + 4) * 4; }
@@ -89,9 +89,11 @@ struct Tile {
   int expert;
   int row, rowEnd; // in the rows of x by rows, else in an expert's matrix
   int column;
-  int k, kEnd;  // what is contracted
-  bool sharesB; // with the cluster's other tile, which has other rows; else A, and other columns
+  int k, kEnd; // what is contracted
+  int sharesB; // with the cluster's other tile, which has other rows; else A, and other columns
+  int isNone;  // behind the last one
 };
+static_assert(sizeof(Tile) == kSlotBytes);
 
 /// Whether the rows of warpgroup `half` of a tile are computed. By weight they go together, as the
 /// warpgroups clear shared memory together.
@@ -182,11 +184,11 @@ __device__ Tile tileOf(const Arguments &args, Groups groups, int group, int inde
   tile.k = K::kByRows ? 0 : begin;
   tile.kEnd = !K::kByRows ? end : group < args.experts ? args.depth : 0;
   tile.sharesB = sharesB;
+  tile.isNone = 0;
   return tile;
 }
 
-/// The pairs of tiles of a cluster, on their way from the thread that takes them to all warps of
-/// both blocks. A number past the last pair ends them.
+/// Tiles on their way from the thread that finds them to all warps of both blocks.
 struct Queue {
   uint32_t memory, barriers;
   int slot = 0;
@@ -198,38 +200,69 @@ struct Queue {
     slot = slot + 1 == kSlots ? 0 : slot + 1;
     parity ^= slot == 0;
   }
-  /// By one thread of the cluster's first block.
-  __device__ void put(int pair) {
+  /// tileOf(rank) for each block, by one thread of the cluster's first block.
+  template <typename TileOf>
+  __device__ __forceinline__ void put(const TileOf &tileOf) {
     hopper::waitCluster(empty(), parity ^ 1);
+#pragma unroll
     for (int rank = 0; rank < kCluster; ++rank) {
-      hopper::storeCluster(hopper::addressIn(rank, memory + slot * 4), pair);
+      Tile tile = tileOf(rank);
+      uint32_t to = hopper::addressIn(rank, memory + slot * kSlotBytes);
+      hopper::storeCluster(to, {tile.expert, tile.row, tile.rowEnd, tile.column});
+      hopper::storeCluster(to + 16, {tile.k, tile.kEnd, tile.sharesB, tile.isNone});
       hopper::releaseCluster(hopper::addressIn(rank, full()));
     }
     advance();
   }
   /// By whole warps.
-  __device__ int take() {
-    int pair = 0;
+  __device__ Tile take() {
+    int4 low{}, high{};
     if (threadIdx.x % 32 == 0) {
       hopper::waitCluster(full(), parity);
-      pair = hopper::loadShared(memory + slot * 4);
+      low = hopper::loadFour(memory + slot * kSlotBytes);
+      high = hopper::loadFour(memory + slot * kSlotBytes + 16);
       hopper::releaseCluster(hopper::addressIn(0, empty()));
     }
     advance();
-    return __shfl_sync(kFullWarp, pair, 0);
+    auto ofFirst = [](int value) { return __shfl_sync(kFullWarp, value, 0); };
+    return {ofFirst(low.x),  ofFirst(low.y),  ofFirst(low.z),  ofFirst(low.w),
+            ofFirst(high.x), ofFirst(high.y), ofFirst(high.z), ofFirst(high.w)};
   }
 };
 
 /// Calls body(tile) for this block's tiles, by whole warps.
-template <typename K, typename Body>
-__device__ __forceinline__ void forTiles(const Arguments &args, Groups groups, Queue &queue,
-                                         const Body &body) {
-  int pairs = groups.pair[args.experts + 1], group = 0, rank = hopper::clusterRank();
-  for (int index = queue.take(); index < pairs; index = queue.take()) {
-    while (index >= groups.pair[group + 1])
-      ++group;
-    body(tileOf<K>(args, groups, group, index, rank));
-  }
+template <typename Body>
+__device__ __forceinline__ void forTiles(Queue &queue, const Body &body) {
+  for (Tile tile = queue.take(); !tile.isNone; tile = queue.take())
+    body(tile);
 }
+
+/// Finds the cluster's tiles, one pair at a time: where clusters are free, they take the next pair.
+/// Belongs to one thread.
+template <typename K>
+class Scheduler {
+public:
+  __device__ Scheduler(const Arguments &args, Groups groups)
+      : args_(args), groups_(groups), pairs_(groups.pair[args.experts + 1]),
+        next_(static_cast<int>(blockIdx.x) / kCluster) {}
+
+  /// Puts the next pair, or that there is none.
+  __device__ __forceinline__ void putNext(Queue &queue) {
+    int pair = next_;
+    // Is on its way until it is needed.
+    next_ = static_cast<int>(gridDim.x) / kCluster + atomicAdd(args_.taken, 1);
+    while (pair < pairs_ && pair >= groups_.pair[group_ + 1])
+      ++group_;
+    queue.put([&](int rank) {
+      return pair < pairs_ ? tileOf<K>(args_, groups_, group_, pair, rank)
+                           : Tile{0, 0, 0, 0, 0, 0, 0, 1};
+    });
+  }
+
+private:
+  const Arguments &args_;
+  Groups groups_;
+  int pairs_, next_, group_ = 0;
+};
 
 } // namespace switchyard::kernels::cuda::grouped

@@ -74,8 +74,10 @@ __device__ inline uint32_t addressIn(int rank, uint32_t address) {
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
   return there;
 }
-__device__ inline void storeCluster(uint32_t to, int value) {
-  asm volatile("st.shared::cluster.b32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
+__device__ inline void storeCluster(uint32_t to, int4 values) {
+  asm volatile("st.shared::cluster.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(values.x),
+               "r"(values.y), "r"(values.z), "r"(values.w)
+               : "memory");
 }
 /// Arrives at a barrier of the cluster. It says that something was read; to say that something was
 /// written, releaseCluster.
@@ -148,9 +150,13 @@ __device__ inline void copyAsync(uint32_t to, const void *from, bool isThere) {
                "r"(isThere ? 16 : 0)
                : "memory");
 }
-/// Arrives at a barrier when this thread's copies so far are done.
-__device__ inline void arriveAfterCopies(uint32_t barrier) {
-  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+__device__ inline void commitCopies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/// Waits until at most `Pending` committed groups of this thread's copies run.
+template <int Pending>
+__device__ void waitCopies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
 // -- Shared memory, by address --
@@ -162,6 +168,14 @@ __device__ inline int loadShared(uint32_t from) {
   int value;
   asm volatile("ld.shared.b32 %0, [%1];" : "=r"(value) : "r"(from) : "memory");
   return value;
+}
+__device__ inline int4 loadFour(uint32_t from) {
+  int4 values;
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(values.x), "=r"(values.y), "=r"(values.z), "=r"(values.w)
+               : "r"(from)
+               : "memory");
+  return values;
 }
 
 __device__ inline void storeShared(uint32_t to, float2 values) {
