@@ -397,8 +397,7 @@ Fault prepareGroupedGemm(const Launch &) {
 
 Fault runGroupedProduct(const Launch &launch, GroupedProduct product,
                         const GroupedOperands &operands) {
-  bool gathersByRows = operands.gather != Gather::None && product != GroupedProduct::ByWeight;
-  if (!gathersByRows && runsOnHopper(product, operands))
+  if (runsOnHopper(product, operands))
     return runGroupedGemmHopper(launch, product, operands);
   switch (product) {
   case GroupedProduct::Forward:

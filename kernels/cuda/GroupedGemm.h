@@ -20,9 +20,7 @@ struct GroupedOperands {
   Tensor gateUp = {};     ///< of gated products: written by Gated, read by ByDataGated
   Tensor dgateUp = {};    ///< of ByDataGated
   Gather gather = Gather::None;
-  Tensor tokens = {};    ///< of a gather: token_of_row [R]
-  Tensor weights = {};   ///< of ByDataGated with a gather: weight_of_row [R]
-  float *dots = nullptr; ///< of the same: the parts of p . y0, [R, parts]
+  Tensor tokens = {}; ///< of a gather: token_of_row [R]
 
   /// Of all groups, and behind them.
   int64_t rows() const { return gather == Gather::None ? a.dims[0] : tokens.dims[0]; }

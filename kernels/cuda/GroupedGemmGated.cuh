@@ -4,7 +4,6 @@
 
 #include "kernels/cuda/GatedActivation.cuh"
 #include "kernels/cuda/GroupedGemmHandover.cuh"
-#include "kernels/signatures/grouped_gemm_gather.h"
 
 namespace switchyard::kernels::cuda::grouped {
 
@@ -41,36 +40,18 @@ struct GatedStore {
   }
 };
 
-/// The weights of rows, and the dots of what is handed over with the activated rows.
-struct RowWeights {
-  const void *weights; // [R] in bfloat16 or float32
-  bool isBFloat16;
-  float *dots; // [R, parts]: of each row's kGateColumnsAtOnce columns
-  int parts;
-
-  __device__ float at(int64_t row) const {
-    return isBFloat16 ? toFloat(static_cast<const BFloat16 *>(weights)[row])
-                      : static_cast<const float *>(weights)[row];
-  }
-};
-
 /// Takes what is handed over as the gradient of the gated result, and stores that of [gate | up]
-/// and the result itself; `Weighted`: as rows have weights, which their gradient and their result
-/// are multiplied by. dgateUp may be gateUp.
-template <bool Weighted>
+/// and the result itself. dgateUp may be gateUp.
 struct GatedGradStore {
   static constexpr bool kHandsOver = true;
   const BFloat16 *gateUp;
   BFloat16 *dgateUp, *y;
   int width;
-  RowWeights rows;
 
   __device__ void operator()(const Handover &from, Place place) const {
     constexpr int kLines = 4;
-    static_assert(2 * kPiece == kGateColumnsAtOnce);
     int lane = threadIdx.x % 32, row = place.row + lane / 8, column = place.column + lane % 8 * 8;
     Pack<BFloat16, 8> gate[kLines], up[kLines];
-    float weights[kLines], dots[kLines];
     // Asked for before they are needed: a piece ahead.
     auto fetch = [&](int i, int at) {
       if (row + 4 * i >= place.rowEnd || at >= width)
@@ -80,44 +61,29 @@ struct GatedGradStore {
       up[i] = Pack<BFloat16, 8>::load(line + width);
     };
 #pragma unroll
-    for (int i = 0; i < kLines; ++i) {
+    for (int i = 0; i < kLines; ++i)
       fetch(i, column);
-      if constexpr (Weighted) {
-        weights[i] = row + 4 * i < place.rowEnd ? rows.at(row + 4 * i) : 0.0f;
-        dots[i] = 0;
-      }
-    }
     from.await();
 #pragma unroll 1
     for (int piece = 0; piece < 2; ++piece, column += kPiece) {
 #pragma unroll
       for (int i = 0; i < kLines; ++i) {
-        bool isStored = row + 4 * i < place.rowEnd && column < width;
         Pack<BFloat16, 8> dy = from.take(piece, 4 * i + lane / 8);
         Pack<BFloat16, 8> dgate, dup, result;
 #pragma unroll
         for (int j = 0; j < 8; j += 2) {
           float results[2];
           GatedGradient gradients[2];
-          for (int h = 0; h < 2; ++h) {
-            float gradient = dy.value(j + h);
-            if constexpr (Weighted)
-              gradient *= weights[i];
-            gradients[h] = gatedGradient<BFloat16>(gradient, gate[i].value(j + h),
+          for (int h = 0; h < 2; ++h)
+            gradients[h] = gatedGradient<BFloat16>(dy.value(j + h), gate[i].value(j + h),
                                                    up[i].value(j + h), results[h]);
-            if constexpr (Weighted) {
-              results[h] = roundTo<BFloat16>(results[h]);
-              dots[i] += isStored ? dy.value(j + h) * results[h] : 0.0f;
-              results[h] *= weights[i];
-            }
-          }
           dgate.words[j / 2] = roundPair(gradients[0].gate, gradients[1].gate);
           dup.words[j / 2] = roundPair(gradients[0].up, gradients[1].up);
           result.words[j / 2] = roundPair(results[0], results[1]);
         }
         if (piece == 0)
           fetch(i, column + kPiece);
-        if (!isStored)
+        if (row + 4 * i >= place.rowEnd || column >= width)
           continue;
         int64_t line = static_cast<int64_t>(row + 4 * i) * width;
         dgate.store(dgateUp + 2 * line + column);
@@ -126,17 +92,6 @@ struct GatedGradStore {
       }
     }
     from.release();
-    if constexpr (Weighted) {
-#pragma unroll
-      for (int i = 0; i < kLines; ++i) {
-#pragma unroll
-        for (int offset = 1; offset < 8; offset *= 2)
-          dots[i] += __shfl_xor_sync(kFullWarp, dots[i], offset);
-        if (lane % 8 == 0 && row + 4 * i < place.rowEnd && place.column < width)
-          rows.dots[static_cast<int64_t>(row + 4 * i) * rows.parts +
-                    place.column / kGateColumnsAtOnce] = dots[i];
-      }
-    }
   }
 };
 

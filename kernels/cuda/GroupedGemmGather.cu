@@ -1,15 +1,15 @@
 // Grouped GEMM on tokens where they stand: rows_of_tokens, grouped_gemm_gated_gather,
 // grouped_gemm_dgrad_gated_gather and the weight gradients. On sm_90a one kernel of
 // GroupedGemmHopper.cu does each product; elsewhere GroupedGemm.cu's kernels follow the row
-// numbers, and what becomes of the results is a kernel behind them.
+// numbers.
 //
-// The gradient of a token's weight is a dot of two rows as wide as an expert, of which a tile has a
-// part: parts go to the workspace, and a last kernel adds them up, always in the same order.
+// What the gradient of the activation and of the tokens' weights take of the product is a kernel
+// behind it: it moves five times the product's results, for which the warps that store them in the
+// product's own kernel are too few.
 #include "kernels/cuda/GatedActivation.cuh"
 #include "kernels/cuda/GroupedGemmHopper.h"
 #include "kernels/cuda/KernelList.h"
 #include "kernels/cuda/Reduce.cuh"
-#include "kernels/signatures/grouped_gemm_gather.h"
 
 namespace switchyard::kernels::cuda {
 namespace {
@@ -40,60 +40,48 @@ __global__ void rowsOfTokensKernel(const int32_t *rowOfSlot, const B *weights, i
   weightOfRow[row] = weights[slot];
 }
 
-/// What is left to do where a product alone was made: `y` comes as p, and becomes the activated
-/// rows times their weights. A warp handles a row. dgateUp may be gateUp.
-template <typename T, typename B>
+/// `y` comes as p, and becomes the activated rows times their weights. A warp handles a row.
+/// dgateUp may be gateUp.
+template <typename T, typename B, int N>
 __global__ void weightedGradKernel(const T *gateUp, const B *weightOfRow, T *dgateUp, T *y,
                                    float *dots, int64_t rows, int64_t width) {
   int64_t row = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
   if (row >= rows)
     return;
   float weight = toFloat(weightOfRow[row]), dot = 0;
-  for (int64_t i = threadIdx.x % 32; i < width; i += 32) {
-    int64_t gate = row * 2 * width + i, up = gate + width, at = row * width + i;
-    float p = toFloat(y[at]), result;
-    GatedGradient gradient =
-        gatedGradient<T>(p * weight, toFloat(gateUp[gate]), toFloat(gateUp[up]), result);
-    result = roundTo<T>(result);
-    dot += p * result;
-    dgateUp[gate] = fromFloat<T>(gradient.gate);
-    dgateUp[up] = fromFloat<T>(gradient.up);
-    y[at] = fromFloat<T>(result * weight);
+  for (int64_t i = threadIdx.x % 32 * N; i < width; i += 32 * N) {
+    int64_t at = row * 2 * width + i;
+    float p[N], gate[N], up[N];
+    loadPack(y + row * width + i, p);
+    loadPack(gateUp + at, gate);
+    loadPack(gateUp + at + width, up);
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      float result;
+      GatedGradient gradient = gatedGradient<T>(p[j] * weight, gate[j], up[j], result);
+      result = roundTo<T>(result);
+      dot += p[j] * result;
+      gate[j] = gradient.gate;
+      up[j] = gradient.up;
+      p[j] = result * weight;
+    }
+    storePack(dgateUp + at, gate);
+    storePack(dgateUp + at + width, up);
+    storePack(y + row * width + i, p);
   }
   dot = warpSum(dot);
   if (threadIdx.x % 32 == 0)
     dots[row] = dot;
 }
 
-/// Lanes that add up the parts of a row's dot.
-constexpr int kLanesOfDot = 8;
-
 template <typename B>
-__global__ void sumDotsKernel(const float *dots, int64_t rows, int64_t parts,
-                              const int32_t *rowOfSlot, B *dweights, int64_t slots) {
-  int64_t slot = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kLanesOfDot;
-  int64_t row = slot < slots ? rowOfSlot[slot] : -1;
-  float sum = 0;
-  if (row >= 0 && row < rows)
-    for (int64_t i = threadIdx.x % kLanesOfDot; i < parts; i += kLanesOfDot)
-      sum += dots[row * parts + i];
-  sum = warpSum<kLanesOfDot>(sum);
-  if (slot < slots && threadIdx.x % kLanesOfDot == 0)
-    dweights[slot] = fromFloat<B>(sum);
-}
-
-/// Turns p, the product alone, into all that the op yields but dweights.
-void finishProduct(const Launch &launch, const GroupedOperands &operands) {
-  int64_t rows = operands.c.dims[0], width = operands.c.dims[1];
-  if (rows == 0)
+__global__ void weightsOfSlotsKernel(const float *dots, int64_t rows, const int32_t *rowOfSlot,
+                                     B *dweights, int64_t slots) {
+  int64_t slot = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (slot >= slots)
     return;
-  withFloatType(operands.c.dtype, [&]<typename T>(T) {
-    withFloatType(operands.weights.dtype, [&]<typename B>(B) {
-      weightedGradKernel<T, B><<<blocksFor(rows * 32), kThreads, 0, contextOf(launch).stream>>>(
-          operands.gateUp.as<T>(), operands.weights.as<B>(), operands.dgateUp.as<T>(),
-          operands.c.as<T>(), operands.dots, rows, width);
-    });
-  });
+  int64_t row = rowOfSlot[slot];
+  dweights[slot] = fromFloat<B>(row >= 0 && row < rows ? dots[row] : 0.0f);
 }
 
 } // namespace
@@ -137,34 +125,31 @@ Fault runGroupedGemmGatedGather(const Launch &launch) {
 
 Fault runGroupedGemmDgradGatedGather(const Launch &launch) {
   const Tensor *o = launch.operands.data();
-  GroupedOperands operands{
-      .a = o[0],
-      .b = o[4],
-      .groupSizes = o[5],
-      .c = o[8],
-      .gateUp = o[6],
-      .dgateUp = o[7],
-      .gather = Gather::A,
-      .tokens = o[1],
-      .weights = o[2],
-      .dots = reinterpret_cast<float *>(launch.workspace.data() + kCudaGemmScratch)};
-  int64_t parts = ceilDivide(operands.c.dims[1], kGateColumnsAtOnce);
-  if (runsOnHopper(GroupedProduct::ByDataGated, operands)) {
-    if (auto fault = runGroupedGemmHopper(launch, GroupedProduct::ByDataGated, operands))
-      return fault;
-  } else {
-    if (auto fault = runGroupedProduct(launch, GroupedProduct::ByData, operands))
-      return fault;
-    finishProduct(launch, operands);
-    parts = 1;
-  }
-  const Tensor &rowOfSlot = o[3], &dweights = o[9];
-  int64_t slots = dweights.count();
-  if (slots > 0)
-    withFloatType(dweights.dtype, [&]<typename B>(B) {
-      sumDotsKernel<<<blocksFor(slots * kLanesOfDot), kThreads, 0, contextOf(launch).stream>>>(
-          operands.dots, operands.rows(), parts, rowOfSlot.as<int32_t>(), dweights.as<B>(), slots);
-    });
+  const Tensor &weightOfRow = o[2], &rowOfSlot = o[3], &gateUp = o[6], &dgateUp = o[7], &y = o[8];
+  const Tensor &dweights = o[9];
+  // The product is made where y belongs.
+  if (auto fault = runGroupedProduct(
+          launch, GroupedProduct::ByData,
+          {.a = o[0], .b = o[4], .groupSizes = o[5], .c = y, .gather = Gather::A, .tokens = o[1]}))
+    return fault;
+  auto *dots = reinterpret_cast<float *>(launch.workspace.data() + kCudaGemmScratch);
+  int64_t rows = y.dims[0], width = y.dims[1], slots = dweights.count();
+  cudaStream_t stream = contextOf(launch).stream;
+  withFloatType(weightOfRow.dtype, [&]<typename B>(B) {
+    if (rows > 0)
+      withFloatType(y.dtype, [&]<typename T>(T) {
+        bool wide = width % kPack<T> == 0 && isAligned({gateUp.data, dgateUp.data, y.data});
+        withPack<kPack<T>>(wide, [&](auto pack) {
+          weightedGradKernel<T, B, decltype(pack)::value>
+              <<<blocksFor(rows * 32), kThreads, 0, stream>>>(gateUp.as<T>(), weightOfRow.as<B>(),
+                                                              dgateUp.as<T>(), y.as<T>(), dots,
+                                                              rows, width);
+        });
+      });
+    if (slots > 0)
+      weightsOfSlotsKernel<<<blocksFor(slots), kThreads, 0, stream>>>(
+          dots, rows, rowOfSlot.as<int32_t>(), dweights.as<B>(), slots);
+  });
   return launchFault("grouped_gemm_dgrad_gated_gather");
 }
 

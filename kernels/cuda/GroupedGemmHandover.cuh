@@ -62,7 +62,7 @@ template <typename K>
 __device__ Handover handoverOf(const Ring &ring, int half, int warp, uint32_t parity) {
   int i = half * kWarps + warp;
   return {ring.memory + Shared<K>::kStagedAt + i * Shared<K>::kStagedBytes,
-          ring.barriers + (kStages + kSlots + i) * 16, parity};
+          ring.barriers + (2 * kStages + kSlots + i) * 16, parity};
 }
 
 /// Where the first column of piece `piece` of half `half` of a tile's results stands among the

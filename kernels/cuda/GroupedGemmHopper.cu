@@ -16,7 +16,6 @@
 #include "kernels/cuda/GroupedGemmGated.cuh"
 #include "kernels/cuda/GroupedGemmHopper.h"
 #include "kernels/cuda/TensorMap.h"
-#include "kernels/signatures/grouped_gemm_gather.h"
 
 #include <limits>
 
@@ -36,14 +35,13 @@ template <typename K>
 __device__ Parts setUp(unsigned char *memory, const Arguments &args, const CUtensorMap &a,
                        const CUtensorMap &b) {
   using Layout = Shared<K>;
-  constexpr int kFilling = K::kGather == Gather::None ? 1 : 1 + K::kFetching; // a stage
   constexpr int kMultiplying = kConsumers * kWarps;
-  constexpr int kTaking = kMultiplying + K::kFetching + K::kStoring; // of the queue
+  constexpr int kTaking = kMultiplying + K::kFetching + K::kAnnouncing + K::kStoring;
   Parts parts;
   parts.ring.memory = hopper::sharedAddress(memory);
   parts.ring.barriers = parts.ring.memory + Layout::kBarriersAt;
   parts.queue.memory = parts.ring.memory + Layout::kQueueAt;
-  parts.queue.barriers = parts.ring.barriers + kStages * 16;
+  parts.queue.barriers = parts.ring.barriers + 2 * kStages * 16;
   auto *tables = reinterpret_cast<int *>(memory + Layout::kTablesAt);
   parts.groups = {tables, tables + args.experts + 2};
   if (threadIdx.x == kWarpgroup) {
@@ -55,9 +53,10 @@ __device__ Parts setUp(unsigned char *memory, const Arguments &args, const CUten
         hopper::initBarrier(parts.ring.barriers + i * 16 + 8, readers);
       }
     };
-    init(0, kStages, kFilling, kMultiplying * kCluster);
-    init(kStages, kSlots, 1, kTaking * kCluster);
-    init(kStages + kSlots, Layout::kHandovers, 1, 1);
+    init(0, kStages, 1 + K::kAnnouncing, kMultiplying * kCluster);
+    init(kStages, kStages, K::kFetching * 32, 1);
+    init(2 * kStages, kSlots, 1, kTaking * kCluster);
+    init(2 * kStages + kSlots, Layout::kHandovers, 1, 1);
     hopper::fenceBarrierInit();
   }
   findGroups<K>(args, parts.groups);
@@ -81,8 +80,10 @@ __global__ __launch_bounds__(kBlock, 1) void hopperKernel(
     int warp = static_cast<int>(threadIdx.x) / 32;
     if (warp < K::kFetching)
       produce<K>(args, a, b, groups, ring, queue);
+    else if (warp < K::kFetching + K::kAnnouncing)
+      announce(ring, queue);
     else if constexpr (K::kHandsOver)
-      store<K>(args, epilogue, warp - K::kFetching, ring, queue);
+      store<K>(args, epilogue, warp - K::kFetching - K::kAnnouncing, ring, queue);
   } else {
     hopper::raiseRegisters<K::kMost>();
     if constexpr (K::kHandsOver)
@@ -179,21 +180,16 @@ Fault withKind(GroupedProduct product, const GroupedOperands &o, const Body &bod
   case P::Forward:
     return body(Kind<P::Forward, Gather::None, Store>{}, store);
   case P::ByData:
-    return body(Kind<P::ByData, Gather::None, Store>{}, store);
+    return o.gather == Gather::A ? body(Kind<P::ByData, Gather::A, Store>{}, store)
+                                 : body(Kind<P::ByData, Gather::None, Store>{}, store);
   case P::Gated: {
     GatedStore gated{gateUp, y, width};
     return o.gather == Gather::A ? body(Kind<P::Gated, Gather::A, GatedStore>{}, gated)
                                  : body(Kind<P::Gated, Gather::None, GatedStore>{}, gated);
   }
-  case P::ByDataGated: {
-    if (o.gather == Gather::None)
-      return body(Kind<P::ByDataGated, Gather::None, GatedGradStore<false>>{},
-                  GatedGradStore<false>{gateUp, dgateUp, y, width, {}});
-    RowWeights rows{o.weights.data, o.weights.dtype == DType::BF16, o.dots,
-                    static_cast<int>(ceilDivide(width, kGateColumnsAtOnce))};
-    return body(Kind<P::ByDataGated, Gather::A, GatedGradStore<true>>{},
-                GatedGradStore<true>{gateUp, dgateUp, y, width, rows});
-  }
+  case P::ByDataGated:
+    return body(Kind<P::ByDataGated, Gather::None, GatedGradStore>{},
+                GatedGradStore{gateUp, dgateUp, y, width});
   case P::ByWeight:
     break;
   }
@@ -244,7 +240,9 @@ Fault prepareGroupedGemmHopper() {
 bool runsOnHopper(GroupedProduct product, const GroupedOperands &operands) {
   constexpr int64_t kMost = int64_t{1} << 30;
   const GroupedOperands &o = operands;
-  bool fits = o.a.dtype == DType::BF16 && o.rows() < kMost;
+  // Nobody wants the product alone of gathered tokens.
+  bool isBuilt = product != GroupedProduct::Forward || o.gather == Gather::None;
+  bool fits = isBuilt && o.a.dtype == DType::BF16 && o.rows() < kMost;
   for (const Tensor *tensor : {&o.a, &o.b, &o.c, &o.gateUp, &o.dgateUp}) {
     if (tensor->rank == 0)
       continue; // this product has none

@@ -7,7 +7,7 @@
 namespace switchyard::kernels::cuda::grouped {
 
 /// The stages in shared memory, each with a barrier that waits for its bytes and one that waits for
-/// all who read them, in both blocks of the cluster.
+/// all who read them, in both blocks of the cluster; and one that waits for packs that are copied.
 struct Ring {
   uint32_t memory, barriers;
   int stage = 0;
@@ -15,6 +15,7 @@ struct Ring {
 
   __device__ uint32_t full() const { return barriers + stage * 16; }
   __device__ uint32_t empty() const { return full() + 8; }
+  __device__ uint32_t copied() const { return full() + kStages * 16; }
   __device__ uint32_t a() const { return memory + stage * kStageBytes; }
   __device__ uint32_t b() const { return a() + kBytesA; }
   __device__ void advance() {
@@ -87,28 +88,47 @@ struct Gatherer {
 };
 
 /// By weight, lines are the 64 rows of a stage, in each piece of 64 columns. A lane asks for the
-/// token of one of its warp's 32 lines, two stages ahead.
+/// token of one of its warp's 32 lines some stages ahead, and brings that into L2: copies by
+/// threads are too few at once to wait for memory.
 template <typename K>
 struct Gatherer<K, false> {
-  static constexpr int kBoxes = (K::kGather == Gather::A ? kTileM : kTileN) / 64;
+  static constexpr int kColumns = K::kGather == Gather::A ? kTileM : kTileN;
   static constexpr int kLines = 8; // of a lane, every eighth
+  static constexpr int kAhead = 6;
   static_assert(K::kFetching * 32 == kTileK);
-  uint32_t ahead[2];
+  uint32_t ahead[kAhead];
 
+  static __device__ int column(const Tile &tile) {
+    return K::kGather == Gather::A ? tile.row : tile.column;
+  }
   __device__ uint32_t ask(const Arguments &args, const Tile &tile, int k) const {
     int lane = threadIdx.x % 32;
     int row = k + static_cast<int>(threadIdx.x) / 32 * 4 + lane / 4 * 8 + lane % 4;
     return row < tile.kEnd ? args.tokens.ofRow[row] : ~uint32_t{0};
   }
+  __device__ void bring(const Arguments &args, const Tile &tile, uint32_t token) const {
+    int packs = static_cast<int>(args.tokens.packs) - column(tile) / 8;
+    if (token < args.tokens.count && packs > 0)
+      hopper::prefetch(args.tokens.data + static_cast<int64_t>(token) * args.tokens.packs * 8 +
+                           column(tile),
+                       min(packs, kColumns / 8) * 16);
+  }
   __device__ void begin(const Arguments &args, const Tile &tile) {
-    ahead[0] = ask(args, tile, tile.k);
-    ahead[1] = ask(args, tile, tile.k + kTileK);
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i)
+      ahead[i] = ask(args, tile, tile.k + i * kTileK);
+#pragma unroll
+    for (int i = 0; i < kAhead - 1; ++i)
+      bring(args, tile, ahead[i]);
   }
   __device__ void copy(const Arguments &args, const Tile &tile, int k, const Ring &ring) {
-    uint32_t line = threadIdx.x / 8, pack = threadIdx.x % 8, own = ahead[0];
-    ahead[0] = ahead[1];
-    ahead[1] = ask(args, tile, k + 2 * kTileK);
-    uint32_t start = (K::kGather == Gather::A ? tile.row : tile.column) / 8 + pack;
+    uint32_t own = ahead[0];
+#pragma unroll
+    for (int i = 1; i < kAhead; ++i)
+      ahead[i - 1] = ahead[i];
+    ahead[kAhead - 1] = ask(args, tile, k + kAhead * kTileK);
+    bring(args, tile, ahead[kAhead - 2]);
+    uint32_t line = threadIdx.x / 8, pack = threadIdx.x % 8, start = column(tile) / 8 + pack;
     uint32_t to =
         (K::kGather == Gather::A ? ring.a() : ring.b()) + line * kLine + ((pack ^ line % 8) << 4);
 #pragma unroll
@@ -118,40 +138,10 @@ struct Gatherer<K, false> {
           args.tokens.data + (static_cast<uint64_t>(token) * args.tokens.packs + start) * 8;
       bool isToken = token < args.tokens.count;
 #pragma unroll
-      for (int box = 0; box < kBoxes; ++box)
+      for (int box = 0; box < kColumns / 64; ++box)
         hopper::copyAsync(to + box * kBoxBytes + i * 8 * kLine, from + box * 64,
                           isToken && start + box * 8 < args.tokens.packs);
     }
-  }
-};
-
-/// Tells those who multiply of stages whose packs this warp copied, once they are there: kLag
-/// stages later, as it would else wait for them.
-struct Announcer {
-  static constexpr int kLag = 2;
-  Ring ring; // at the first stage that was not announced
-  int copied = 0;
-
-  __device__ void announce() {
-    hopper::fenceAsyncProxy(); // the packs were not written by the copy engine
-    __syncwarp();
-    if (threadIdx.x % 32 == 0)
-      hopper::arrive(ring.full());
-    ring.advance();
-  }
-  /// After the copies of each stage.
-  __device__ void add() {
-    hopper::commitCopies();
-    copied += copied <= kLag;
-    if (copied <= kLag)
-      return;
-    hopper::waitCopies<kLag>();
-    announce();
-  }
-  __device__ void finish() {
-    hopper::waitCopies<0>();
-    for (int i = min(copied, kLag); i > 0; --i)
-      announce();
   }
 };
 
@@ -172,27 +162,25 @@ template <typename K>
 __device__ __forceinline__ void produce(const Arguments &args, const CUtensorMap &a,
                                         const CUtensorMap &b, Groups groups, Ring ring,
                                         Queue queue) {
-  constexpr bool kGathers = K::kGather != Gather::None;
   struct Nothing {};
   bool isFirst = threadIdx.x == 0, finds = isFirst && hopper::clusterRank() == 0;
   Scheduler<K> scheduler(args, groups);
   Queue found = queue;
-  [[maybe_unused]] std::conditional_t<kGathers, Gatherer<K>, Nothing> gatherer;
-  [[maybe_unused]] Announcer announcer{ring};
+  [[maybe_unused]] std::conditional_t<K::kGathers, Gatherer<K>, Nothing> gatherer;
   if (finds)
     scheduler.putNext(found);
   forTiles(queue, [&](const Tile &tile) {
     if constexpr (K::kReadsGateUp)
       fetchGateUp<K>(args, tile);
-    if constexpr (kGathers)
+    if constexpr (K::kGathers)
       gatherer.begin(args, tile);
     for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.advance()) {
       hopper::wait(ring.empty(), ring.parity ^ 1);
       if (isFirst)
         fetch<K>(args, tile, k, ring, a, b);
-      if constexpr (kGathers) {
+      if constexpr (K::kGathers) {
         gatherer.copy(args, tile, k, ring);
-        announcer.add();
+        hopper::arriveAfterCopies(ring.copied());
       }
       if (finds && k == tile.k)
         scheduler.putNext(found);
@@ -200,8 +188,19 @@ __device__ __forceinline__ void produce(const Arguments &args, const CUtensorMap
     if (finds && tile.k >= tile.kEnd)
       scheduler.putNext(found);
   });
-  if constexpr (kGathers)
-    announcer.finish();
+}
+
+/// Says of all stages that their packs are there, by a warp: these were not written by the copy
+/// engine, and the fence that this takes holds up those who multiply, or those who copy.
+__device__ __forceinline__ void announce(Ring ring, Queue queue) {
+  forTiles(queue, [&](const Tile &tile) {
+    for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.advance()) {
+      hopper::wait(ring.copied(), ring.parity);
+      hopper::fenceAsyncProxy();
+      if (threadIdx.x % 32 == 0)
+        hopper::arrive(ring.full());
+    }
+  });
 }
 
 /// Tells both blocks' fetching warps that this warp has read a stage.

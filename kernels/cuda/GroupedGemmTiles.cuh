@@ -41,10 +41,11 @@ struct Kind {
   /// Whether the tiles of a cluster share rows. B can't be shared where its rows are tokens.
   static constexpr bool kPairsColumns = G == Gather::B;
 
-  /// Warps that fetch and that store share a warpgroup, beside those that multiply.
-  static constexpr bool kHandsOver = E::kHandsOver;
-  static constexpr int kFetching = G != Gather::None && !kReadsGateUp ? 2 : 1;
-  static constexpr int kStoring = kHandsOver ? kWarps - kFetching : 0;
+  /// Warps of the warpgroup beside those that multiply: some fetch; where they copy packs, one says
+  /// so; the others store.
+  static constexpr bool kGathers = G != Gather::None, kHandsOver = E::kHandsOver;
+  static constexpr int kFetching = kGathers ? 2 : 1, kAnnouncing = kGathers;
+  static constexpr int kStoring = kHandsOver ? kWarps - kFetching - kAnnouncing : 0;
   /// Registers of a thread that multiplies, and of another.
   static constexpr int kMost = !kHandsOver ? 224 : kReadsGateUp ? 192 : 200;
   static constexpr int kFewest = !kHandsOver ? 56 : kReadsGateUp ? 120 : 104;
@@ -76,7 +77,7 @@ struct Shared {
   static constexpr int kHandovers = K::kHandsOver ? kConsumers * kWarps : 0;
   static constexpr int kStagedAt = kStages * kStageBytes;
   static constexpr int kBarriersAt = kStagedAt + kConsumers * kWarps * kStagedBytes;
-  static constexpr int kQueueAt = kBarriersAt + (kStages + kSlots + kHandovers) * 16;
+  static constexpr int kQueueAt = kBarriersAt + (2 * kStages + kSlots + kHandovers) * 16;
   static constexpr int kTablesAt = kQueueAt + kSlots * kSlotBytes;
   static constexpr int kMaxExperts = K::kHandsOver ? 320 : 2048;
 

@@ -150,13 +150,9 @@ __device__ inline void copyAsync(uint32_t to, const void *from, bool isThere) {
                "r"(isThere ? 16 : 0)
                : "memory");
 }
-__device__ inline void commitCopies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-/// Waits until at most `Pending` committed groups of this thread's copies run.
-template <int Pending>
-__device__ void waitCopies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+/// Arrives at a barrier when this thread's copies so far are done.
+__device__ inline void arriveAfterCopies(uint32_t barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
 // -- Shared memory, by address --

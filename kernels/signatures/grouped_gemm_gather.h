@@ -33,13 +33,9 @@ constexpr int64_t wgradGatherDyWorkspace(const Dims &dims, Target target) {
   return weightGradientWorkspace(dims, target) + gatheredRows(dims, target, dims["N"]);
 }
 
-/// Columns of which a GPU sums a part of dweights at once.
-inline constexpr int64_t kGateColumnsAtOnce = 128;
-
-/// On a GPU, each row's parts of dweights in float32.
+/// On a GPU, each row's part of dweights in float32.
 constexpr int64_t dgradGatedGatherWorkspace(const Dims &dims, Target target) {
-  int64_t parts = (dims["F"] + kGateColumnsAtOnce - 1) / kGateColumnsAtOnce;
-  int64_t bytes = target.kind == Target::Kind::Cuda ? dims["R"] * parts * 4 : 0;
+  int64_t bytes = target.kind == Target::Kind::Cuda ? dims["R"] * 4 : 0;
   return gemmWorkspace(dims, target) + gatheredRows(dims, target, dims["N"]) + bytes;
 }
 
