@@ -51,20 +51,19 @@ struct GatedGradStore {
   __device__ void operator()(const Handover &from, Place place) const {
     constexpr int kLines = 4;
     int lane = threadIdx.x % 32, row = place.row + lane / 8, column = place.column + lane % 8 * 8;
-    Pack<BFloat16, 8> gate[kLines], up[kLines];
-    // Asked for before they are needed: a piece ahead.
-    auto fetch = [&](int i, int at) {
-      if (row + 4 * i >= place.rowEnd || at >= width)
-        return;
-      const BFloat16 *line = gateUp + static_cast<int64_t>(row + 4 * i) * 2 * width + at;
-      gate[i] = Pack<BFloat16, 8>::load(line);
-      up[i] = Pack<BFloat16, 8>::load(line + width);
-    };
+    // All that is needed is asked for at once, before the gradients are there.
+    Pack<BFloat16, 8> gate[2][kLines], up[2][kLines];
 #pragma unroll
-    for (int i = 0; i < kLines; ++i)
-      fetch(i, column);
+    for (int i = 0; i < 2 * kLines; ++i) {
+      int line = row + i % kLines * 4, at = column + i / kLines * kPiece;
+      if (line >= place.rowEnd || at >= width)
+        continue;
+      const BFloat16 *from = gateUp + static_cast<int64_t>(line) * 2 * width + at;
+      gate[i / kLines][i % kLines] = Pack<BFloat16, 8>::load(from);
+      up[i / kLines][i % kLines] = Pack<BFloat16, 8>::load(from + width);
+    }
     from.await();
-#pragma unroll 1
+#pragma unroll
     for (int piece = 0; piece < 2; ++piece, column += kPiece) {
 #pragma unroll
       for (int i = 0; i < kLines; ++i) {
@@ -75,14 +74,12 @@ struct GatedGradStore {
           float results[2];
           GatedGradient gradients[2];
           for (int h = 0; h < 2; ++h)
-            gradients[h] = gatedGradient<BFloat16>(dy.value(j + h), gate[i].value(j + h),
-                                                   up[i].value(j + h), results[h]);
+            gradients[h] = gatedGradient<BFloat16>(dy.value(j + h), gate[piece][i].value(j + h),
+                                                   up[piece][i].value(j + h), results[h]);
           dgate.words[j / 2] = roundPair(gradients[0].gate, gradients[1].gate);
           dup.words[j / 2] = roundPair(gradients[0].up, gradients[1].up);
           result.words[j / 2] = roundPair(results[0], results[1]);
         }
-        if (piece == 0)
-          fetch(i, column + kPiece);
         if (row + 4 * i >= place.rowEnd || column >= width)
           continue;
         int64_t line = static_cast<int64_t>(row + 4 * i) * width;

@@ -107,11 +107,13 @@ struct Gatherer<K, false> {
     return row < tile.kEnd ? args.tokens.ofRow[row] : ~uint32_t{0};
   }
   __device__ void bring(const Arguments &args, const Tile &tile, uint32_t token) const {
-    int packs = static_cast<int>(args.tokens.packs) - column(tile) / 8;
-    if (token < args.tokens.count && packs > 0)
-      hopper::prefetch(args.tokens.data + static_cast<int64_t>(token) * args.tokens.packs * 8 +
-                           column(tile),
-                       min(packs, kColumns / 8) * 16);
+    constexpr int kLinePacks = kLine / 16;
+    int first = column(tile) / 8, packs = static_cast<int>(args.tokens.packs);
+    const BFloat16 *from = args.tokens.data + (static_cast<int64_t>(token) * packs + first) * 8;
+#pragma unroll
+    for (int i = 0; i < kColumns / 8; i += kLinePacks)
+      if (token < args.tokens.count && first + i < packs)
+        hopper::prefetchLine(from + i * 8);
   }
   __device__ void begin(const Arguments &args, const Tile &tile) {
 #pragma unroll

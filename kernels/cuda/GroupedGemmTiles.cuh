@@ -87,12 +87,12 @@ struct Shared {
 
 /// One tile of the result. Of the two of a cluster, the second may begin behind the result's end.
 struct Tile {
-  int expert;
-  int row, rowEnd; // in the rows of x by rows, else in an expert's matrix
-  int column;
-  int k, kEnd; // what is contracted
-  int sharesB; // with the cluster's other tile, which has other rows; else A, and other columns
-  int isNone;  // behind the last one
+  int expert = 0;
+  int row = 0, rowEnd = 0; // in the rows of x by rows, else in an expert's matrix
+  int column = 0;
+  int k = 0, kEnd = 0; // what is contracted
+  int sharesB = 0; // with the cluster's other tile, which has other rows; else A, and other columns
+  int isNone = 0;  // behind the last one
 };
 static_assert(sizeof(Tile) == kSlotBytes);
 
@@ -152,41 +152,51 @@ __device__ void findGroups(const Arguments &args, Groups groups) {
   }
 }
 
-/// The tile of block `rank` in a pair of a group. Pairs go down bands of about kBand rows of tiles,
-/// two columns of tiles at a time, so that what one wave of blocks fetches is small and stays in
-/// L2.
+/// The tiles of a cluster: that of its first block, and how far behind it the other's begins.
+struct Pair {
+  Tile first;
+  int rows, columns;
+};
+
+/// A pair of a group. Pairs go down bands of about kBand rows of tiles, two columns of tiles at a
+/// time, so that what one wave of blocks fetches is small and stays in L2.
 template <typename K>
-__device__ Tile tileOf(const Arguments &args, Groups groups, int group, int index, int rank) {
+__device__ Pair pairOf(const Arguments &args, Groups groups, int group, int index) {
   int begin = groups.row[group], end = groups.row[group + 1];
-  auto [down, across] = Extent::of<K>(args, K::kByRows ? end - begin : args.height);
-  int bands = max(1, (down + kBand / 2) / kBand);
-  int band = ((down + bands - 1) / bands + 1) & ~1; // even, so that only the last may be odd
-  index -= groups.pair[group];
-  int first = index / (band / 2 * across) * band, high = min(band, down - first);
-  index -= first / 2 * across;
-  // A pair of columns has as many pairs of tiles as rows; one that is left has fewer.
-  int column = index / high * 2, row = index % high;
+  auto extent = Extent::of<K>(args, K::kByRows ? end - begin : args.height);
+  auto down = static_cast<unsigned>(extent.down), across = static_cast<unsigned>(extent.across);
+  unsigned bands = max(1U, (down + kBand / 2) / kBand);
+  unsigned band = ((down + bands - 1) / bands + 1) & ~1U; // even, so that only the last may be odd
+  unsigned left = index - groups.pair[group], before = left / (band / 2 * across);
+  unsigned top = before * band, high = min(band, down - top);
+  left -= top / 2 * across;
+  // Two columns have as many pairs of tiles as rows; one that is left has fewer.
+  unsigned two = left / high, column = two * 2, row = left - two * high;
   bool isWhole = column + 1 < across;
-  bool sharesB;
+  bool sharesB = !isWhole;
   if constexpr (K::kPairsColumns) {
-    sharesB = !isWhole;
-    row = isWhole ? row : 2 * row + rank;
-    column += isWhole ? rank : 0;
+    row = isWhole ? row : 2 * row;
   } else {
-    sharesB = row < (isWhole ? 2 : 1) * (high / 2);
-    column += sharesB ? row / max(1, high / 2) : rank;
-    row = sharesB ? row % max(1, high / 2) * 2 + rank : high - 1;
+    unsigned half = high / 2;
+    sharesB = row < (isWhole ? 2 * half : half);
+    bool isSecond = sharesB && row >= half;
+    column += isSecond ? 1 : 0;
+    row = sharesB ? (row - (isSecond ? half : 0)) * 2 : high - 1;
   }
-  Tile tile;
-  tile.expert = group;
-  tile.row = (K::kByRows ? begin : 0) + (first + row) * kTileM;
-  tile.rowEnd = K::kByRows ? end : args.height;
-  tile.column = column * K::kTileColumns;
-  tile.k = K::kByRows ? 0 : begin;
-  tile.kEnd = !K::kByRows ? end : group < args.experts ? args.depth : 0;
-  tile.sharesB = sharesB;
-  tile.isNone = 0;
-  return tile;
+  Pair pair;
+  pair.first = {.expert = group,
+                .row = (K::kByRows ? begin : 0) + static_cast<int>(top + row) * kTileM,
+                .rowEnd = K::kByRows ? end : args.height,
+                .column = static_cast<int>(column) * K::kTileColumns,
+                .k = K::kByRows ? 0 : begin,
+                .kEnd = !K::kByRows            ? end
+                        : group < args.experts ? args.depth
+                                               : 0,
+                .sharesB = sharesB,
+                .isNone = 0};
+  pair.rows = sharesB ? kTileM : 0;
+  pair.columns = sharesB ? 0 : K::kTileColumns;
+  return pair;
 }
 
 /// Tiles on their way from the thread that finds them to all warps of both blocks.
@@ -201,17 +211,19 @@ struct Queue {
     slot = slot + 1 == kSlots ? 0 : slot + 1;
     parity ^= slot == 0;
   }
-  /// tileOf(rank) for each block, by one thread of the cluster's first block.
-  template <typename TileOf>
-  __device__ __forceinline__ void put(const TileOf &tileOf) {
-    hopper::waitCluster(empty(), parity ^ 1);
+  /// By one thread of the cluster's first block.
+  __device__ __forceinline__ void put(Pair pair) {
+    hopper::wait(empty(), parity ^ 1);
 #pragma unroll
     for (int rank = 0; rank < kCluster; ++rank) {
-      Tile tile = tileOf(rank);
+      const Tile &tile = pair.first;
       uint32_t to = hopper::addressIn(rank, memory + slot * kSlotBytes);
-      hopper::storeCluster(to, {tile.expert, tile.row, tile.rowEnd, tile.column});
-      hopper::storeCluster(to + 16, {tile.k, tile.kEnd, tile.sharesB, tile.isNone});
-      hopper::releaseCluster(hopper::addressIn(rank, full()));
+      uint32_t barrier = hopper::addressIn(rank, full());
+      hopper::arriveExpectingCluster(barrier, kSlotBytes);
+      hopper::storeAsync(to, {tile.expert, tile.row, tile.rowEnd, tile.column}, barrier);
+      hopper::storeAsync(to + 16, {tile.k, tile.kEnd, tile.sharesB, tile.isNone}, barrier);
+      pair.first.row += pair.rows;
+      pair.first.column += pair.columns;
     }
     advance();
   }
@@ -219,15 +231,17 @@ struct Queue {
   __device__ Tile take() {
     int4 low{}, high{};
     if (threadIdx.x % 32 == 0) {
-      hopper::waitCluster(full(), parity);
+      hopper::wait(full(), parity);
       low = hopper::loadFour(memory + slot * kSlotBytes);
       high = hopper::loadFour(memory + slot * kSlotBytes + 16);
-      hopper::releaseCluster(hopper::addressIn(0, empty()));
     }
-    advance();
     auto ofFirst = [](int value) { return __shfl_sync(kFullWarp, value, 0); };
-    return {ofFirst(low.x),  ofFirst(low.y),  ofFirst(low.z),  ofFirst(low.w),
-            ofFirst(high.x), ofFirst(high.y), ofFirst(high.z), ofFirst(high.w)};
+    Tile tile{ofFirst(low.x),  ofFirst(low.y),  ofFirst(low.z),  ofFirst(low.w),
+              ofFirst(high.x), ofFirst(high.y), ofFirst(high.z), ofFirst(high.w)};
+    if (threadIdx.x % 32 == 0)
+      hopper::arriveCluster(hopper::addressIn(0, empty()));
+    advance();
+    return tile;
   }
 };
 
@@ -254,10 +268,8 @@ public:
     next_ = static_cast<int>(gridDim.x) / kCluster + atomicAdd(args_.taken, 1);
     while (pair < pairs_ && pair >= groups_.pair[group_ + 1])
       ++group_;
-    queue.put([&](int rank) {
-      return pair < pairs_ ? tileOf<K>(args_, groups_, group_, pair, rank)
-                           : Tile{0, 0, 0, 0, 0, 0, 0, 1};
-    });
+    queue.put(pair < pairs_ ? pairOf<K>(args_, groups_, group_, pair)
+                            : Pair{Tile{.isNone = 1}, 0, 0});
   }
 
 private:

@@ -74,31 +74,20 @@ __device__ inline uint32_t addressIn(int rank, uint32_t address) {
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
   return there;
 }
-__device__ inline void storeCluster(uint32_t to, int4 values) {
-  asm volatile("st.shared::cluster.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(values.x),
-               "r"(values.y), "r"(values.z), "r"(values.w)
+/// Stores 16 bytes; `barrier`, of the same block, counts them.
+__device__ inline void storeAsync(uint32_t to, int4 values, uint32_t barrier) {
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 "
+               "[%0], {%1, %2, %3, %4}, [%5];" ::"r"(to),
+               "r"(values.x), "r"(values.y), "r"(values.z), "r"(values.w), "r"(barrier)
                : "memory");
 }
-/// Arrives at a barrier of the cluster. It says that something was read; to say that something was
-/// written, releaseCluster.
+/// Arrives at a barrier of the cluster, once this thread has read what others may now write.
 __device__ inline void arriveCluster(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
-__device__ inline void releaseCluster(uint32_t barrier) {
-  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier)
-               : "memory");
-}
-/// `wait` for what others of the cluster wrote.
-__device__ inline void waitCluster(uint32_t barrier, uint32_t parity) {
-  asm volatile("{\n"
-               ".reg .pred done;\n"
-               "again:\n"
-               "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
-               "@done bra.uni over;\n"
-               "bra.uni again;\n"
-               "over:\n"
-               "}" ::"r"(barrier),
-               "r"(parity)
+__device__ inline void arriveExpectingCluster(uint32_t barrier, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cluster.b64 _, [%0], %1;" ::"r"(barrier),
+               "r"(bytes)
                : "memory");
 }
 
@@ -140,6 +129,11 @@ __device__ inline void loadToBoth(uint32_t to, const CUtensorMap &map, Box at, u
 /// Brings a multiple of 16 bytes into L2.
 __device__ inline void prefetch(const void *from, int bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+
+/// Brings a line of 128 bytes into L2.
+__device__ inline void prefetchLine(const void *from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from) : "memory");
 }
 
 // -- Copies of single packs, by this thread --
