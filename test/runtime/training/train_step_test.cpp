@@ -246,8 +246,12 @@ TEST(TrainStep, GathersTokensInLessMemory) {
     const Plan gathered = planFor(kMixtral, flags, "fused"),
                copied = planFor(kMixtral, flags + " --gather=false", "fused");
     EXPECT_LT(gathered.peakBytes, copied.peakBytes) << flags;
-    const std::vector<Outcome> one = train(copied, true), two = train(gathered, true);
+    const std::vector<Outcome> one = train(copied, true), two = train(gathered, true),
+                               again = train(
+                                   planFor(kMixtral, flags + " --recompute cheap", "fused"), true);
     for (size_t rank = 0; rank < one.size(); ++rank) {
+      EXPECT_EQ(again[rank].norms, two[rank].norms) << flags;
+      EXPECT_TRUE(again[rank].states == two[rank].states) << flags;
       EXPECT_EQ(two[rank].losses[0], one[rank].losses[0]) << flags;
       for (size_t step = 0; step < one[rank].norms.size(); ++step)
         EXPECT_NEAR(two[rank].norms[step], one[rank].norms[step], 1e-4 * one[rank].norms[step])
