@@ -4,6 +4,7 @@
 #define SWITCHYARD_PASSES
 
 include "passes/DistributionPasses.td"
+include "passes/FusionPasses.td"
 include "mlir/Pass/PassBase.td"
 
 def LowerExperts : Pass<"lower-experts", "::mlir::ModuleOp"> {
@@ -229,41 +230,6 @@ def Recompute : Pass<"recompute", "::mlir::ModuleOp"> {
   }];
   let options = [Option<"what", "what", "std::string", "\"none\"",
       "What is computed again: none, or cheap (norms, permutations, activations)">];
-  let dependentDialects = ["::switchyard::moe::MoEDialect"];
-}
-
-def Fuse : Pass<"fuse", "::mlir::ModuleOp"> {
-  let summary = "Let kernels do on the way what other kernels would do to what they have just made";
-  let description = [{
-    `moe.grouped_gemm` and the `moe.gated_activation` that is the first to take its result become one op, and so do
-    `moe.grouped_gemm_dgrad` and the `moe.gated_activation_grad` that alone takes its result. The latter makes the activated
-    rows again: what took them behind it takes these, so that they need not be kept. The values are the same bits.
-
-    It runs behind `recompute`. `enable=false` changes nothing.
-
-    Before:
-
-    ```mlir
-    %gate_up = moe.grouped_gemm %rows, %w, %sizes : ...
-    %hidden = moe.gated_activation %gate_up activation "silu" : tensor<?x192xf32, #moe.rows<2 * "T">>
-    %down_rows = moe.grouped_gemm %hidden, %down, %sizes : ...
-    ...
-    %ddown = moe.grouped_gemm_wgrad %drows, %hidden, %sizes : ...
-    %dhidden = moe.grouped_gemm_dgrad %drows, %down, %sizes : ...
-    %dgate_up = moe.gated_activation_grad %dhidden, %gate_up activation "silu" : ...
-    ```
-
-    After:
-
-    ```mlir
-    %gate_up, %hidden = moe.grouped_gemm_gated %rows, %w, %sizes activation "silu" : ...
-    %down_rows = moe.grouped_gemm %hidden, %down, %sizes : ...
-    ...
-    %dgate_up, %again = moe.grouped_gemm_dgrad_gated %drows, %down, %sizes, %gate_up activation "silu" : ...
-    %ddown = moe.grouped_gemm_wgrad %drows, %again, %sizes : ...
-    ```
-  }];
-  let options = [Option<"enable", "enable", "bool", "true", "Whether to fuse at all">];
   let dependentDialects = ["::switchyard::moe::MoEDialect"];
 }
 

@@ -20,7 +20,7 @@ int64_t usableMemory();
 inline constexpr int64_t kCudaMemory = int64_t{80} << 30;
 
 /// In this order. A stage is the pass of its name, but for `canonicalize`, which is canonicalize
-/// and cse. (`import`, before them, is importModel().)
+/// and cse, and `gather`, which is gather-rows. (`import`, before them, is importModel().)
 inline constexpr llvm::StringLiteral kStages[] = {
     "declare-mesh",
     "insert-expert-sharding",
@@ -33,6 +33,7 @@ inline constexpr llvm::StringLiteral kStages[] = {
     "canonicalize",
     "recompute",
     "fuse",
+    "gather",
     "verify-gradient-reduction",
     "to-plan",
     "reshard-after-forward",
@@ -67,6 +68,11 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
       *this, "fuse",
       llvm::cl::desc("Let kernels do on the way what others would do to their results, such as "
                      "activations; false leaves each op a kernel of its own"),
+      llvm::cl::init(true)};
+  Option<bool> gather{
+      *this, "gather",
+      llvm::cl::desc("Let the experts' products take tokens where they stand; false copies the "
+                     "tokens into the order of the experts first"),
       llvm::cl::init(true)};
   Option<bool> reshardAfterForward{
       *this, "reshard-after-forward",

@@ -182,6 +182,22 @@ LogicalResult UnpermuteGradOp::verify() {
   return shapes.match("rows", getRows(), {shapes["T"] * shapes["k"], "D"});
 }
 
+LogicalResult RowsOfTokensOp::inferReturnTypes(MLIRContext *context,
+                                               std::optional<Location> location, Adaptor op,
+                                               SmallVectorImpl<Type> &types) {
+  // rows_of_tokens_c3
+  Extent rows = Extent::of(op.getRowOfSlot(), 0) * Extent::of(op.getRowOfSlot(), 1);
+  return failure(failed(inferTensor(location, types, {rows}, IntegerType::get(context, 32))) ||
+                 failed(inferTensor(location, types, {rows}, elementOf(op.getWeights()))));
+}
+
+LogicalResult RowsOfTokensOp::verify() {
+  // rows_of_tokens_c1, rows_of_tokens_c2
+  ShapeMatcher shapes(*this);
+  return failure(failed(shapes.match("row_of_slot", getRowOfSlot(), {"T", "k"})) ||
+                 failed(shapes.match("weights", getWeights(), {"T", "k"})));
+}
+
 LogicalResult GroupedGemmOp::inferReturnTypes(MLIRContext *, std::optional<Location> location,
                                               Adaptor op, SmallVectorImpl<Type> &types) {
   // grouped_gemm_c4
@@ -253,16 +269,21 @@ static Extent halfOf(Extent extent) {
   return extent.isStatic() && extent.size() % 2 == 0 ? Extent(extent.size() / 2) : Extent();
 }
 
-LogicalResult GroupedGemmGatedOp::inferReturnTypes(MLIRContext *, std::optional<Location> location,
-                                                   Adaptor op, SmallVectorImpl<Type> &types) {
-  // grouped_gemm_gated_c3, grouped_gemm_gated_c5
-  Extent rows = Extent::of(op.getX(), 0), columns = Extent::of(op.getW(), 1);
+/// Appends the types of gate_up [R, 2 F] and y [R, F] for `w` [E, 2 F, K].
+static LogicalResult inferGated(std::optional<Location> location, Extent rows, Value w,
+                                SmallVectorImpl<Type> &types) {
+  // grouped_gemm_gated_c3, grouped_gemm_gated_c5, and those of grouped_gemm_gated_gather
+  Extent columns = Extent::of(w, 1);
   if (columns.isStatic() && columns.size() % 2 != 0)
     return emitOptionalError(location, "expects an even number of rows in w, but got ",
                              columns.size());
-  return failure(
-      failed(inferTensor(location, types, {rows, columns}, elementOf(op.getX()))) ||
-      failed(inferTensor(location, types, {rows, halfOf(columns)}, elementOf(op.getX()))));
+  return failure(failed(inferTensor(location, types, {rows, columns}, elementOf(w))) ||
+                 failed(inferTensor(location, types, {rows, halfOf(columns)}, elementOf(w))));
+}
+
+LogicalResult GroupedGemmGatedOp::inferReturnTypes(MLIRContext *, std::optional<Location> location,
+                                                   Adaptor op, SmallVectorImpl<Type> &types) {
+  return inferGated(location, Extent::of(op.getX(), 0), op.getW(), types);
 }
 
 LogicalResult GroupedGemmGatedOp::verify() {
@@ -300,6 +321,72 @@ LogicalResult GatedActivationGradOp::verify() {
   if (failed(shapes.match("dy", getDy(), {"R", "F"})))
     return failure();
   return shapes.match("gate_up", getGateUp(), {"R", shapes["F"] * Extent(2)});
+}
+
+LogicalResult GroupedGemmGatedGatherOp::inferReturnTypes(MLIRContext *,
+                                                         std::optional<Location> location,
+                                                         Adaptor op, SmallVectorImpl<Type> &types) {
+  return inferGated(location, Extent::of(op.getTokenOfRow(), 0), op.getW(), types);
+}
+
+LogicalResult GroupedGemmGatedGatherOp::verify() {
+  // grouped_gemm_gated_gather_c1, grouped_gemm_gated_gather_c2; grouped_gemm_gated_gather_c4 is a
+  // trait
+  ShapeMatcher shapes(*this);
+  return failure(failed(shapes.match("x", getX(), {"T", "K"})) ||
+                 failed(shapes.match("w", getW(), {"E", "N", "K"})) ||
+                 failed(shapes.match("group_sizes", getGroupSizes(), {"E"})));
+}
+
+LogicalResult GroupedGemmDgradGatedGatherOp::inferReturnTypes(MLIRContext *,
+                                                              std::optional<Location> location,
+                                                              Adaptor op,
+                                                              SmallVectorImpl<Type> &types) {
+  // grouped_gemm_dgrad_gated_gather_c6
+  Value slots = op.getRowOfSlot(), gateUp = op.getGateUp();
+  types.push_back(gateUp.getType());
+  return failure(
+      failed(inferTensor(location, types, {Extent::of(gateUp, 0), Extent::of(op.getW(), 2)},
+                         elementOf(gateUp))) ||
+      failed(inferTensor(location, types, {Extent::of(slots, 0), Extent::of(slots, 1)},
+                         elementOf(op.getWeightOfRow()))));
+}
+
+LogicalResult GroupedGemmDgradGatedGatherOp::verify() {
+  ShapeMatcher shapes(*this);
+  // grouped_gemm_dgrad_gated_gather_c1, grouped_gemm_dgrad_gated_gather_c2 and
+  // grouped_gemm_dgrad_gated_gather_c3; grouped_gemm_dgrad_gated_gather_c5 is a trait
+  if (failed(shapes.match("dy", getDy(), {"T", "N"})) ||
+      failed(shapes.match("row_of_slot", getRowOfSlot(), {"T", "k"})) ||
+      failed(shapes.match("w", getW(), {"E", "N", "F"})) ||
+      failed(shapes.match("group_sizes", getGroupSizes(), {"E"})))
+    return failure();
+  // grouped_gemm_dgrad_gated_gather_c4
+  return failure(failed(shapes.match("token_of_row", getTokenOfRow(), {"R"})) ||
+                 failed(shapes.match("weight_of_row", getWeightOfRow(), {"R"})) ||
+                 failed(shapes.match("gate_up", getGateUp(), {"R", shapes["F"] * Extent(2)})));
+}
+
+/// dy [`rowsOfDy`, N] and x [`rowsOfX`, K], one of them by its tokens "T", against dw [E, N, K].
+template <typename Op>
+static LogicalResult verifyGatheredWgrad(Op op, const char *rowsOfDy, const char *rowsOfX) {
+  // grouped_gemm_wgrad_gather_x_c1, grouped_gemm_wgrad_gather_x_c3, grouped_gemm_wgrad_gather_x_c4
+  // and those of grouped_gemm_wgrad_gather_dy; their second ones are traits
+  ShapeMatcher shapes(op);
+  return failure(failed(shapes.match("token_of_row", op.getTokenOfRow(), {"R"})) ||
+                 failed(shapes.match("dy", op.getDy(), {rowsOfDy, "N"})) ||
+                 failed(shapes.match("x", op.getX(), {rowsOfX, "K"})) ||
+                 failed(shapes.match("group_sizes", op.getGroupSizes(), {"E"})) ||
+                 failed(shapes.match("dw", op.getDw(), {"E", "N", "K"})) ||
+                 failed(verifySumElement(op, op.getDw(), op.getDy())));
+}
+
+LogicalResult GroupedGemmWgradGatherXOp::verify() {
+  return verifyGatheredWgrad(*this, "R", "T");
+}
+
+LogicalResult GroupedGemmWgradGatherDyOp::verify() {
+  return verifyGatheredWgrad(*this, "T", "R");
 }
 
 } // namespace switchyard::moe

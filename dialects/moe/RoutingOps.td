@@ -269,4 +269,59 @@ def MoE_GroupedGemmGatedOp : MoE_KernelOp<"grouped_gemm_gated",
   let hasVerifier = 1;
 }
 
+def MoE_RowsOfTokensOp : MoE_KernelOp<"rows_of_tokens", [InferTypeOpAdaptor]> {
+  let summary = "The token and the weight of each row: slots' rows the other way round.";
+  let description = [{
+    token_of_row[row_of_slot[t, j]] = t and weight_of_row[row_of_slot[t, j]] = weights[t, j] for
+    `row_of_slot` and `weights` [T, k] and `token_of_row` and `weight_of_row` [T * k]; slots at -1
+    go nowhere, rows of no slot have the token -1 and the weight 0.
+
+    Constraints:
+    - (C1) `row_of_slot` and `weights` have the same T.
+    - (C2) `row_of_slot` and `weights` have the same k.
+    - (C3) `token_of_row` is [T * k], `weight_of_row` too, of the elements of `weights`.
+
+    ```mlir
+    %token_of_row, %weight_of_row = moe.rows_of_tokens %row_of_slot, %weights
+        : tensor<?x2xi32, #moe.rows<"T">>, tensor<?x2xf32, #moe.rows<"T">>
+    ```
+  }];
+  let arguments = (ins MoE_I32Tensor<2>:$row_of_slot, MoE_FloatTensor<2>:$weights);
+  let results = (outs MoE_I32Tensor<1>:$token_of_row, MoE_FloatTensor<1>:$weight_of_row);
+  let assemblyFormat = "$row_of_slot `,` $weights attr-dict `:` type(operands)";
+  let hasVerifier = 1;
+}
+
+def MoE_GroupedGemmGatedGatherOp : MoE_KernelOp<"grouped_gemm_gated_gather",
+    [InferTypeOpAdaptor, AllElementTypesMatch<["x", "w"]>]> {
+  let summary = "`moe.grouped_gemm_gated` of tokens where they stand.";
+  let description = [{
+    `gate_up` [R, 2 F] and `y` [R, F] are `moe.grouped_gemm_gated` of rows of which row r is
+    x[token_of_row[r], :], or zero where that is no token, for `x` [T, K], `token_of_row` [R], `w`
+    [E, 2 F, K] and `group_sizes` [E]: the same bits, without the rows. `gather-rows` makes it.
+
+    Constraints:
+    - (C1) `x` and `w` have the same K.
+    - (C2) `w` and `group_sizes` have the same E.
+    - (C3) `w` has an even number of rows, 2 F.
+    - (C4) `x` and `w` have the same element type.
+    - (C5) `gate_up` is [R, 2 F] and `y` [R, F], of the elements of `x`.
+    - (C6) activation is "silu".
+
+    ```mlir
+    %gate_up, %y = moe.grouped_gemm_gated_gather %x, %token_of_row, %w, %group_sizes
+        activation "silu" : tensor<?x64xf32, #moe.rows<"T">>, tensor<?xi32, #moe.rows<2 * "T">>,
+        tensor<8x192x64xf32>, tensor<8xi32>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$x, MoE_I32Tensor<1>:$token_of_row, MoE_Weight<3>:$w,
+                       MoE_I32Tensor<1>:$group_sizes, MoE_Activation:$activation);
+  let results = (outs MoE_FloatTensor<2>:$gate_up, MoE_FloatTensor<2>:$y);
+  let assemblyFormat = [{
+    $x `,` $token_of_row `,` $w `,` $group_sizes `activation` $activation attr-dict
+    `:` type(operands)
+  }];
+  let hasVerifier = 1;
+}
+
 #endif

@@ -31,6 +31,11 @@ void runGatedActivation(const Launch &launch);
 void runGatedActivationGrad(const Launch &launch);
 /// gated_activation_grad, whose dy becomes the result of gated_activation.
 void runGatedActivationGradAgain(const Launch &launch);
+/// The same by weights: operands dy, weight_of_row, gate_up, dgate_up. dy becomes weighted, too.
+void runGatedActivationGradWeighted(const Launch &launch);
+/// What dy and the result of gated_activation give in each slot's row: operands dy, gate_up,
+/// row_of_slot, dweights.
+void runGatedActivationDots(const Launch &launch);
 
 // GroupedGemm.cpp
 std::optional<std::string> prepareGroupedGemm(const Launch &launch);
@@ -45,6 +50,16 @@ std::optional<std::string> prepareGroupedGemmGated(const Launch &launch);
 void runGroupedGemmGated(const Launch &launch);
 std::optional<std::string> prepareGroupedGemmDgradGated(const Launch &launch);
 void runGroupedGemmDgradGated(const Launch &launch);
+
+// GroupedGemmGather.cpp
+std::optional<std::string> prepareGroupedGemmGatedGather(const Launch &launch);
+void runGroupedGemmGatedGather(const Launch &launch);
+std::optional<std::string> prepareGroupedGemmDgradGatedGather(const Launch &launch);
+void runGroupedGemmDgradGatedGather(const Launch &launch);
+std::optional<std::string> prepareGroupedGemmWgradGatherX(const Launch &launch);
+void runGroupedGemmWgradGatherX(const Launch &launch);
+std::optional<std::string> prepareGroupedGemmWgradGatherDy(const Launch &launch);
+void runGroupedGemmWgradGatherDy(const Launch &launch);
 
 // Linear.cpp
 std::optional<std::string> prepareLinear(const Launch &launch);
@@ -73,6 +88,7 @@ void runSumOfSquares(const Launch &launch);
 // Permute.cpp
 void runPermute(const Launch &launch);
 void runPermuteGrad(const Launch &launch);
+void runRowsOfTokens(const Launch &launch);
 void runSortByExpert(const Launch &launch);
 void runUnpermute(const Launch &launch);
 void runUnpermuteGrad(const Launch &launch);

@@ -1,5 +1,5 @@
-// sort_by_expert, permute, unpermute and their gradients. A row number outside [0, T k) makes its
-// slot inert, as -1 does.
+// sort_by_expert, permute, unpermute and their gradients; rows_of_tokens. A row number outside [0,
+// T k) makes its slot inert, as -1 does.
 #include "kernels/cpu/BFloat16.h"
 #include "kernels/cpu/KernelList.h"
 #include "kernels/cpu/Rows.h"
@@ -175,6 +175,23 @@ void runPermuteGrad(const Launch &launch) {
   withFloatType(dx.dtype, [&]<typename T>(T) {
     forRows(launch, slots.tokens, slots.topK * width,
             [&](Range tokens) { sumTokens(drows.as<T>(), slots, dx.as<T>(), width, tokens); });
+  });
+}
+
+void runRowsOfTokens(const Launch &launch) {
+  const Tensor &weights = launch.operands[1];
+  int32_t *tokenOfRow = launch.operands[2].as<int32_t>();
+  Slots slots = slotsOf(launch.operands[0]);
+  withFloatType(weights.dtype, [&]<typename B>(B) {
+    B *weightOfRow = launch.operands[3].as<B>();
+    std::fill_n(tokenOfRow, slots.count(), -1);
+    std::fill_n(weightOfRow, slots.count(), B{});
+    // By one thread: of slots that a plan gives the same row the last one has it.
+    for (int64_t slot = 0; slot < slots.count(); ++slot)
+      if (int64_t row = slots.row(slot); row >= 0) {
+        tokenOfRow[row] = static_cast<int32_t>(slot / slots.topK);
+        weightOfRow[row] = weights.as<const B>()[slot];
+      }
   });
 }
 

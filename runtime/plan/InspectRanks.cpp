@@ -49,14 +49,11 @@ ExpertWork expertWork(const Plan &plan, const Program &program) {
     const auto *launch = std::get_if<LaunchInstruction>(&program.instructions[i]);
     if (!launch || i < bodyEnd || !launch->kernel.starts_with("grouped_gemm"))
       continue;
-    // Products of [rows, K] and [E, N, K], or of [rows, N] and [rows, K].
-    const std::vector<Extent> &x = program.buffers[launch->operands[0]].shape,
-                              &w = program.buffers[launch->operands[1]].shape;
-    auto columns = static_cast<double>(x[1].offset);
-    auto others = w.size() == 2 ? static_cast<double>(w[1].offset)
-                                : static_cast<double>(w[1].offset) *
-                                      static_cast<double>(w[2].offset) / columns;
-    work.flops += 2 * expertRows(plan) * columns * others;
+    // Of its operands the experts' matrices [E, N, K], or their gradient, have three extents.
+    for (uint32_t operand : launch->operands)
+      if (const std::vector<Extent> &w = program.buffers[operand].shape; w.size() == 3)
+        work.flops += 2 * expertRows(plan) * static_cast<double>(w[1].offset) *
+                      static_cast<double>(w[2].offset);
   }
   return work;
 }

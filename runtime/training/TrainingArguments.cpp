@@ -73,6 +73,7 @@ constexpr ArgumentField kFields[] = {
     {"packing", &Args::packing, "fill sequences with several records"},
     {"recompute", &Args::recompute, "what backward computes again", 0, 0, "none|cheap"},
     {"fuse", &Args::fuse, "kernels that do on the way what others would do to their results"},
+    {"gather", &Args::gather, "experts' products that take tokens where they stand"},
     {"coalesce", &Args::coalesce, "micro-batches of one pass: auto, N or tokens=M"},
     {"step_program", &Args::stepProgram, "programs of a step", 0, 0, "auto|split|fused"},
     {"sync_each_batch", &Args::syncEachBatch, "reduce gradients after every pass"},

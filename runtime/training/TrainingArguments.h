@@ -55,6 +55,7 @@ struct TrainingArguments {
   std::optional<bool> packing;
   std::optional<std::string> recompute;
   std::optional<bool> fuse;
+  std::optional<bool> gather;
   std::optional<std::string> coalesce;
   std::optional<std::string> stepProgram;
   std::optional<bool> syncEachBatch;

@@ -158,6 +158,7 @@ Status compileModel(const CompileArguments &arguments) {
   options.tokenExchangeSlotFactor = arguments.slotFactor;
   options.recompute = arguments.recompute;
   options.fuse = arguments.fuse;
+  options.gather = arguments.gather;
   options.reshardAfterForward = arguments.reshardAfterForward;
   SY_RETURN_IF_ERROR(checkArguments(arguments, options));
 

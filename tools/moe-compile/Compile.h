@@ -20,6 +20,7 @@ struct CompileArguments {
   double slotFactor = 2.0;
   std::string recompute = "none"; // or cheap
   bool fuse = true;
+  bool gather = true;
   bool reshardAfterForward = true;
   int64_t threads = 1;
   int64_t memory = 0; // bytes of a rank; 0: not given

@@ -118,3 +118,26 @@ func.func @experts(%dy: !hidden, %rows: !rows, %weights: !weights, %row_of_slot:
   %dh = moe.permute_grad %drows, %row_of_slot : !rows, !slots
   return
 }
+
+// CHECK-LABEL: func.func @gathered_experts
+func.func @gathered_experts(%dy: !hidden, %x: !hidden, %token_of_row: tensor<?xi32, #moe.rows<2 * "T">>,
+                            %weight_of_row: tensor<?xf32, #moe.rows<2 * "T">>, %row_of_slot: !slots,
+                            %w: tensor<8x64x32xbf16>, %group_sizes: tensor<8xi32>, %gate_up: !rows) {
+  // CHECK: %[[D:.*]], %[[AGAIN:.*]], %{{.*}} = moe.grouped_gemm_dgrad_gated_gather %[[DY:[^ ,]+]], %[[TOKENS:[^ ,]+]], %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}} activation "silu"
+  // CHECK-SAME: : tensor<?x64xbf16, #moe.rows<"T">>, tensor<?xi32, #moe.rows<2 * "T">>, tensor<?xf32, #moe.rows<2 * "T">>, tensor<?x2xi32, #moe.rows<"T">>, tensor<8x64x32xbf16>, tensor<8xi32>, tensor<?x64xbf16, #moe.rows<2 * "T">>
+  // GENERIC: "moe.grouped_gemm_dgrad_gated_gather"{{.*}} -> (tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<?x32xbf16, #moe.rows<2 * "T">>, tensor<?x2xf32, #moe.rows<"T">>)
+  %dgate_up, %again, %dweights = moe.grouped_gemm_dgrad_gated_gather %dy, %token_of_row, %weight_of_row, %row_of_slot,
+      %w, %group_sizes, %gate_up activation "silu"
+      : !hidden, tensor<?xi32, #moe.rows<2 * "T">>, tensor<?xf32, #moe.rows<2 * "T">>, !slots, tensor<8x64x32xbf16>,
+        tensor<8xi32>, !rows
+  // CHECK: moe.grouped_gemm_wgrad_gather_dy %[[DY]], %[[TOKENS]], %[[AGAIN]], %{{[^ ,]+}}
+  // CHECK-SAME: : tensor<?x64xbf16, #moe.rows<"T">>, tensor<?xi32, #moe.rows<2 * "T">>, tensor<?x32xbf16, #moe.rows<2 * "T">>, tensor<8xi32> -> tensor<8x64x32xf32>
+  %ddown = moe.grouped_gemm_wgrad_gather_dy %dy, %token_of_row, %again, %group_sizes
+      : !hidden, tensor<?xi32, #moe.rows<2 * "T">>, tensor<?x32xbf16, #moe.rows<2 * "T">>, tensor<8xi32>
+      -> tensor<8x64x32xf32>
+  // CHECK: moe.grouped_gemm_wgrad_gather_x %[[D]], %{{[^ ,]+}}, %[[TOKENS]], %{{[^ ,]+}}
+  // CHECK-SAME: : tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<?x64xbf16, #moe.rows<"T">>, tensor<?xi32, #moe.rows<2 * "T">>, tensor<8xi32> -> tensor<8x64x64xbf16>
+  %dw = moe.grouped_gemm_wgrad_gather_x %dgate_up, %x, %token_of_row, %group_sizes
+      : !rows, !hidden, tensor<?xi32, #moe.rows<2 * "T">>, tensor<8xi32> -> tensor<8x64x64xbf16>
+  return
+}

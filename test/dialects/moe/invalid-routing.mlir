@@ -432,3 +432,92 @@ func.func @grouped_gemm_gated_c6(%x: tensor<4x8xf32>, %w: tensor<3x6x8xf32>, %gr
       : tensor<4x8xf32>, tensor<3x6x8xf32>, tensor<3xi32>
   return
 }
+
+// -----
+
+func.func @rows_of_tokens_c1(%row_of_slot: tensor<4x2xi32>, %weights: tensor<5x2xf32>) {
+  // expected-error@+1 {{expects dimension 0 of weights to be T = 4, as dimension 0 of row_of_slot is, but it is 5}}
+  %token_of_row, %weight_of_row = moe.rows_of_tokens %row_of_slot, %weights
+      : tensor<4x2xi32>, tensor<5x2xf32>
+  return
+}
+
+// -----
+
+func.func @rows_of_tokens_c2(%row_of_slot: tensor<4x2xi32>, %weights: tensor<4x3xf32>) {
+  // expected-error@+1 {{expects dimension 1 of weights to be k = 2, as dimension 1 of row_of_slot is, but it is 3}}
+  %token_of_row, %weight_of_row = moe.rows_of_tokens %row_of_slot, %weights
+      : tensor<4x2xi32>, tensor<4x3xf32>
+  return
+}
+
+// -----
+
+func.func @rows_of_tokens_c3(%row_of_slot: tensor<4x2xi32>, %weights: tensor<4x2xf32>) {
+  // expected-error@+2 {{inferred type(s) 'tensor<8xi32>', 'tensor<8xf32>' are incompatible with return type(s) of operation 'tensor<8xi32>', 'tensor<4xf32>'}}
+  // expected-error@+1 {{failed to infer returned types}}
+  %token_of_row, %weight_of_row = "moe.rows_of_tokens"(%row_of_slot, %weights)
+      : (tensor<4x2xi32>, tensor<4x2xf32>) -> (tensor<8xi32>, tensor<4xf32>)
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_gated_gather_c1(%x: tensor<4x8xf32>, %token_of_row: tensor<7xi32>, %w: tensor<3x6x9xf32>,
+                                        %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{expects dimension 2 of w to be K = 8, as dimension 1 of x is, but it is 9}}
+  %g, %y = moe.grouped_gemm_gated_gather %x, %token_of_row, %w, %group_sizes activation "silu"
+      : tensor<4x8xf32>, tensor<7xi32>, tensor<3x6x9xf32>, tensor<3xi32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_gated_gather_c2(%x: tensor<4x8xf32>, %token_of_row: tensor<7xi32>, %w: tensor<3x6x8xf32>,
+                                        %group_sizes: tensor<4xi32>) {
+  // expected-error@+1 {{expects dimension 0 of group_sizes to be E = 3, as dimension 0 of w is, but it is 4}}
+  %g, %y = moe.grouped_gemm_gated_gather %x, %token_of_row, %w, %group_sizes activation "silu"
+      : tensor<4x8xf32>, tensor<7xi32>, tensor<3x6x8xf32>, tensor<4xi32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_gated_gather_c3(%x: tensor<4x8xf32>, %token_of_row: tensor<7xi32>, %w: tensor<3x7x8xf32>,
+                                        %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{expects an even number of rows in w, but got 7}}
+  %g, %y = moe.grouped_gemm_gated_gather %x, %token_of_row, %w, %group_sizes activation "silu"
+      : tensor<4x8xf32>, tensor<7xi32>, tensor<3x7x8xf32>, tensor<3xi32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_gated_gather_c4(%x: tensor<4x8xf32>, %token_of_row: tensor<7xi32>, %w: tensor<3x6x8xbf16>,
+                                        %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{failed to verify that all of {x, w} have same element type}}
+  %g, %y = moe.grouped_gemm_gated_gather %x, %token_of_row, %w, %group_sizes activation "silu"
+      : tensor<4x8xf32>, tensor<7xi32>, tensor<3x6x8xbf16>, tensor<3xi32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_gated_gather_c5(%x: tensor<4x8xf32>, %token_of_row: tensor<7xi32>, %w: tensor<3x6x8xf32>,
+                                        %group_sizes: tensor<3xi32>) {
+  // expected-error@+2 {{inferred type(s) 'tensor<7x6xf32>', 'tensor<7x3xf32>' are incompatible with return type(s) of operation 'tensor<4x6xf32>', 'tensor<4x3xf32>'}}
+  // expected-error@+1 {{failed to infer returned types}}
+  %g, %y = "moe.grouped_gemm_gated_gather"(%x, %token_of_row, %w, %group_sizes) {activation = "silu"}
+      : (tensor<4x8xf32>, tensor<7xi32>, tensor<3x6x8xf32>, tensor<3xi32>) -> (tensor<4x6xf32>, tensor<4x3xf32>)
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_gated_gather_c6(%x: tensor<4x8xf32>, %token_of_row: tensor<7xi32>, %w: tensor<3x6x8xf32>,
+                                        %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{attribute 'activation' failed to satisfy constraint: string attribute which is "silu"}}
+  %g, %y = moe.grouped_gemm_gated_gather %x, %token_of_row, %w, %group_sizes activation "relu"
+      : tensor<4x8xf32>, tensor<7xi32>, tensor<3x6x8xf32>, tensor<3xi32>
+  return
+}

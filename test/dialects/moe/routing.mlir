@@ -101,3 +101,18 @@ func.func @scaled_rows(%x: tensor<?x4xf32, #moe.rows<3 * "T" + 1>>,
       : tensor<?x4xf32, #moe.rows<3 * "T" + 1>>, tensor<?x2xi32, #moe.rows<3 * "T" + 1>>
   return %rows : tensor<?x4xf32, #moe.rows<6 * "T" + 2>>
 }
+
+// CHECK-LABEL: func.func @gathered_experts
+func.func @gathered_experts(%x: !hidden, %row_of_slot: !slots, %weights: !weights, %gate_up: tensor<8x192x64xf32>,
+                            %group_sizes: tensor<8xi32>) -> tensor<?x96xf32, #moe.rows<2 * "T">> {
+  // CHECK: %[[TOKENS:.*]], %{{.*}} = moe.rows_of_tokens %{{[^ ,]+}}, %{{[^ ,]+}} : tensor<?x2xi32, #moe.rows<"T">>, tensor<?x2xf32, #moe.rows<"T">>
+  // GENERIC: "moe.rows_of_tokens"{{.*}} -> (tensor<?xi32, #moe.rows<2 * "T">>, tensor<?xf32, #moe.rows<2 * "T">>)
+  %token_of_row, %weight_of_row = moe.rows_of_tokens %row_of_slot, %weights : !slots, !weights
+  // CHECK: %{{.*}}, %[[ACT:.*]] = moe.grouped_gemm_gated_gather %{{[^ ,]+}}, %[[TOKENS]], %{{[^ ,]+}}, %{{[^ ,]+}} activation "silu"
+  // CHECK-SAME: : tensor<?x64xf32, #moe.rows<"T">>, tensor<?xi32, #moe.rows<2 * "T">>, tensor<8x192x64xf32>, tensor<8xi32>
+  // GENERIC: "moe.grouped_gemm_gated_gather"{{.*}} -> (tensor<?x192xf32, #moe.rows<2 * "T">>, tensor<?x96xf32, #moe.rows<2 * "T">>)
+  %up, %act = moe.grouped_gemm_gated_gather %x, %token_of_row, %gate_up, %group_sizes activation "silu"
+      : !hidden, tensor<?xi32, #moe.rows<2 * "T">>, tensor<8x192x64xf32>, tensor<8xi32>
+  // CHECK: return %[[ACT]]
+  return %act : tensor<?x96xf32, #moe.rows<2 * "T">>
+}

@@ -1,54 +1,11 @@
 // grouped_gemm_gated and grouped_gemm_dgrad_gated: against float64, and bit by bit against the two
 // kernels that each stands for.
-#include "test/kernels/conformance/Conformance.h"
+#include "test/kernels/conformance/GroupedReference.h"
 
-#include <cmath>
 #include <gtest/gtest.h>
 
 namespace switchyard::kernels::conformance {
 namespace {
-
-const std::vector<AttributeValue> kSilu = {{.integer = 0}};
-
-double sigmoid(double x) {
-  return 1 / (1 + std::exp(-x));
-}
-
-/// Calls body(row, column, product) for the rows of all groups, and with 0 for those behind.
-/// `across`: w [E, columns, k], else [E, k, columns].
-template <typename Body>
-void forEachProduct(const Array &x, const Array &w, const Array &sizes, bool across,
-                    const Body &body) {
-  int64_t depth = x.dims[1], columns = w.dims[across ? 1 : 2], row = 0;
-  auto visit = [&](int64_t expert) {
-    for (int64_t n = 0; n < columns; ++n) {
-      double sum = 0;
-      for (int64_t k = 0; expert >= 0 && k < depth; ++k)
-        sum +=
-            x.at(row, k) * (across ? w.at(expert * columns + n, k) : w.at(expert * depth + k, n));
-      body(row, n, sum);
-    }
-    ++row;
-  };
-  for (int64_t expert = 0; expert < sizes.count(); ++expert)
-    for (auto left = static_cast<int64_t>(sizes.values[expert]); left > 0; --left)
-      visit(expert);
-  while (row < x.dims[0])
-    visit(-1);
-}
-
-/// Operands x, w, group_sizes, gate_up, y.
-void gated(std::vector<Array> &o) {
-  Array &gateUp = o[3], &y = o[4];
-  forEachProduct(o[0], o[1], o[2], true, [&](int64_t row, int64_t n, double product) {
-    gateUp.at(row, n) = roundTo(gateUp.dtype, product);
-  });
-  for (int64_t row = 0; row < y.dims[0]; ++row)
-    for (int64_t i = 0; i < y.dims[1]; ++i) {
-      double gate = gateUp.at(row, i);
-      y.at(row, i) = gate * sigmoid(gate) * gateUp.at(row, y.dims[1] + i);
-    }
-}
 
 /// Operands dy, w, group_sizes, gate_up, dgate_up, y.
 void dgradGated(std::vector<Array> &o) {
@@ -61,13 +18,6 @@ void dgradGated(std::vector<Array> &o) {
     dgateUp.at(row, width + i) = dactivated * gate * s;
     y.at(row, i) = gate * s * up;
   });
-}
-
-/// bfloat16 rounds up to three times, and a gate that is rounded the other way is 1/256 off.
-Options options(DType dtype) {
-  if (dtype == DType::BF16)
-    return {.tolerance = Tolerance{1.0 / 32, 1.0 / 256}};
-  return {.tolerance = Tolerance{1e-5, 1e-5}};
 }
 
 struct Routing {
@@ -107,11 +57,11 @@ private:
 };
 
 TEST_P(GroupedGemmGatedTest, Forward) {
-  expectConforms(forward(), gated, options(dtype()));
+  expectConforms(forward(), gated, gatedOptions(dtype()));
 }
 
 TEST_P(GroupedGemmGatedTest, ByData) {
-  expectConforms(byData(), dgradGated, options(dtype()));
+  expectConforms(byData(), dgradGated, gatedOptions(dtype()));
 }
 
 TEST_P(GroupedGemmGatedTest, ForwardIsTheBitsOfTwoKernels) {
@@ -162,11 +112,6 @@ INSTANTIATE_TEST_SUITE_P(
                                      Routing{75, 264, 3080, {1, 0, 65}},
                                      Routing{70, 136, 3136, {33, 31, 0}},
                                      Routing{64, 8, 3072, {0, 0}})));
-
-/// Bfloat16 on one thread: for what has many experts.
-Options manyExperts() {
-  return {.tolerance = options(DType::BF16).tolerance, .threads = {1}};
-}
 
 TEST(GroupedGemmGated, MoreTilesThanBlocks) {
   Random random(37);

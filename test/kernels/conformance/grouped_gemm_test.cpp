@@ -1,24 +1,11 @@
 // grouped_gemm, grouped_gemm_dgrad, grouped_gemm_wgrad against float64.
-#include "test/kernels/conformance/Conformance.h"
+#include "test/kernels/conformance/GroupedReference.h"
 
 #include <algorithm>
 #include <gtest/gtest.h>
 
 namespace switchyard::kernels::conformance {
 namespace {
-
-/// Calls body(expert, row) for the rows of all groups.
-template <typename Body>
-void forEachRow(const Array &sizes, const Body &body) {
-  int64_t row = 0;
-  for (int64_t expert = 0; expert < sizes.count(); ++expert)
-    for (int64_t i = 0; i < static_cast<int64_t>(sizes.values[expert]); ++i)
-      body(expert, row++);
-}
-
-double &element(Array &w, int64_t expert, int64_t n, int64_t k) {
-  return w.values[(expert * w.dims[1] + n) * w.dims[2] + k];
-}
 
 void groupedGemm(std::vector<Array> &o) {
   Array &x = o[0], &w = o[1], &y = o[3];
@@ -35,15 +22,6 @@ void groupedGemmDgrad(std::vector<Array> &o) {
     for (int64_t n = 0; n < w.dims[1]; ++n)
       for (int64_t k = 0; k < w.dims[2]; ++k)
         dx.at(row, k) += dy.at(row, n) * element(w, expert, n, k);
-  });
-}
-
-void groupedGemmWgrad(std::vector<Array> &o) {
-  Array &dy = o[0], &x = o[1], &dw = o[3];
-  forEachRow(o[2], [&](int64_t expert, int64_t row) {
-    for (int64_t n = 0; n < dw.dims[1]; ++n)
-      for (int64_t k = 0; k < dw.dims[2]; ++k)
-        element(dw, expert, n, k) += dy.at(row, n) * x.at(row, k);
   });
 }
 

@@ -63,6 +63,15 @@ void unpermuteGrad(std::vector<Array> &operands) {
   });
 }
 
+/// Operands row_of_slot, weights, token_of_row, weight_of_row.
+void rowsOfTokens(std::vector<Array> &operands) {
+  std::fill(operands[2].values.begin(), operands[2].values.end(), -1.0);
+  forSlots(operands[0], [&](int64_t t, int64_t slot, int64_t row) {
+    operands[2].values[row] = static_cast<double>(t);
+    operands[3].values[row] = operands[1].values[slot];
+  });
+}
+
 enum class Load { Random, OneExpert, AllInert, SomeInert, Holes };
 
 struct Case {
@@ -157,6 +166,17 @@ TEST_P(Permute, UnpermuteGradientAgreesWithFloat64) {
                      unpermuteGrad);
 }
 
+TEST_P(Permute, TurnsSlotsIntoRows) {
+  const Case &shape = GetParam();
+  Random random(8);
+  int64_t rows = shape.tokens * shape.topK;
+  for (DType weights : kFloats)
+    expectConforms({"rows_of_tokens",
+                    {rowsOf(shape, random), uniform(random, weights, {shape.tokens, shape.topK}),
+                     Array(DType::I32, {rows}), Array(weights, {rows})}},
+                   rowsOfTokens, {.tolerance = Tolerance{}});
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Shapes, Permute,
     ::testing::Values(Case{0, 2, 4, 8, Load::Random}, Case{1, 1, 1, 1, Load::Random},
@@ -183,6 +203,10 @@ TEST(Permute, RowsThatDoNotExistAreInert) {
                    uniform(random, DType::F32, {3, 2}), rows, Array(DType::F32, {6, 4}),
                    Array(DType::F32, {3, 2})}},
                  unpermuteGrad);
+  expectConforms(
+      {"rows_of_tokens",
+       {rows, uniform(random, DType::F32, {3, 2}), Array(DType::I32, {6}), Array(DType::F32, {6})}},
+      rowsOfTokens, {.tolerance = Tolerance{}});
 }
 
 TEST(PermuteReference, GradientsAreDerivatives) {

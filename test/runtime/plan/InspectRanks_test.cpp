@@ -75,6 +75,18 @@ TEST(InspectRanks, ExpertWorkFallsWithTheRanksOfExperts) {
   }
 }
 
+TEST(InspectRanks, ExpertWorkIsOfTheExpertsMatricesWhereverTheyStand) {
+  Plan plan = exchangePlan(Mesh{{1, 1, 1}}, Axis::Ep, 8, 2.0);
+  double flops = expertWork(plan, plan.programs[0]).flops;
+  for (Instruction &instruction : plan.programs[0].instructions)
+    if (auto *launch = std::get_if<LaunchInstruction>(&instruction);
+        launch && launch->kernel == "grouped_gemm") {
+      launch->kernel = "grouped_gemm_gated_gather";
+      launch->operands.insert(launch->operands.begin() + 1, launch->operands[2]); // of one extent
+    }
+  EXPECT_EQ(expertWork(plan, plan.programs[0]).flops, flops);
+}
+
 /// A plan with parameters of all kinds: dense and of experts, of one tensor and of many, divided
 /// over whatever the mesh has.
 Plan planOfSources(Mesh mesh) {

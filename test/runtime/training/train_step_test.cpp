@@ -226,7 +226,8 @@ TEST(TrainStep, GivesTheSameBitsWithLessMemory) {
     const std::string flags = std::string("--precision bf16") + mesh;
     const Plan kept = planFor(kMixtral, flags + " --fuse=false", "fused");
     const std::vector<Outcome> one = train(kept, true);
-    for (const char *less : {"", " --fuse=false --recompute cheap", " --recompute cheap"}) {
+    for (const char *less : {" --gather=false", " --fuse=false --recompute cheap",
+                             " --gather=false --recompute cheap"}) {
       const Plan again = planFor(kMixtral, flags + less, "fused");
       EXPECT_LT(again.peakBytes, kept.peakBytes) << flags << less;
       const std::vector<Outcome> two = train(again, true);
@@ -234,6 +235,27 @@ TEST(TrainStep, GivesTheSameBitsWithLessMemory) {
         EXPECT_EQ(two[rank].norms, one[rank].norms) << flags << less;
         EXPECT_TRUE(two[rank].states == one[rank].states) << flags << less;
       }
+    }
+  }
+}
+
+// What a weight multiplies is rounded at another place. The forward direction is the same bits.
+TEST(TrainStep, GathersTokensInLessMemory) {
+  for (const char *mesh : {"", " --mesh fsdp=2"}) {
+    const std::string flags = std::string("--precision f32") + mesh;
+    const Plan gathered = planFor(kMixtral, flags, "fused"),
+               copied = planFor(kMixtral, flags + " --gather=false", "fused");
+    EXPECT_LT(gathered.peakBytes, copied.peakBytes) << flags;
+    const std::vector<Outcome> one = train(copied, true), two = train(gathered, true),
+                               again = train(
+                                   planFor(kMixtral, flags + " --recompute cheap", "fused"), true);
+    for (size_t rank = 0; rank < one.size(); ++rank) {
+      EXPECT_EQ(again[rank].norms, two[rank].norms) << flags;
+      EXPECT_TRUE(again[rank].states == two[rank].states) << flags;
+      EXPECT_EQ(two[rank].losses[0], one[rank].losses[0]) << flags;
+      for (size_t step = 0; step < one[rank].norms.size(); ++step)
+        EXPECT_NEAR(two[rank].norms[step], one[rank].norms[step], 1e-4 * one[rank].norms[step])
+            << flags;
     }
   }
 }

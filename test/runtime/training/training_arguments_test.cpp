@@ -97,7 +97,7 @@ TEST(TrainingArguments, FieldsHaveDistinctNamesAndFlags) {
     EXPECT_TRUE(flags.insert(field.flagName()).second) << field.name;
     EXPECT_EQ(field.flagName().find('_'), std::string::npos);
     EXPECT_GT(std::string(field.help).size(), 0u);
-    EXPECT_EQ(field.isFlag(), std::set<std::string>({"packing", "fuse", "sync_each_batch",
+    EXPECT_EQ(field.isFlag(), std::set<std::string>({"packing", "fuse", "gather", "sync_each_batch",
                                                      "reshard_after_forward", "debug_nonfinite"})
                                   .contains(field.name));
   }

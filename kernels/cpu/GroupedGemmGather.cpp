@@ -1,0 +1,84 @@
+// Grouped GEMMs on tokens where they stand: the tokens' rows are gathered at the end of the
+// workspace, and the kernels that each stands for do the rest. A number outside [0, T) is no token,
+// as in gather_rows.
+#include "kernels/cpu/KernelList.h"
+
+namespace switchyard::kernels::cpu {
+namespace {
+
+/// A launch of the same context with other operands and the workspace before the gathered rows.
+Launch launchOf(const Launch &launch, std::span<const Tensor> operands, const Tensor &rows) {
+  return {
+      operands, {}, launch.workspace.first(launch.workspace.size() - rows.bytes()), launch.context};
+}
+
+/// Where the rows of `tokens` go; without data where the launch is only prepared.
+Tensor rowsOf(const Launch &launch, const Tensor &tokens, const Tensor &tokenOfRow) {
+  Tensor rows = {nullptr, tokens.dtype, 2, {tokenOfRow.dims[0], tokens.dims[1]}};
+  if (launch.workspace.data())
+    rows.data = launch.workspace.last(rows.bytes()).data();
+  return rows;
+}
+
+Tensor gather(const Launch &launch, const Tensor &tokens, const Tensor &tokenOfRow) {
+  Tensor rows = rowsOf(launch, tokens, tokenOfRow);
+  const Tensor operands[] = {tokens, tokenOfRow, rows};
+  runGatherRows(launchOf(launch, operands, rows));
+  return rows;
+}
+
+} // namespace
+
+std::optional<std::string> prepareGroupedGemmGatedGather(const Launch &launch) {
+  const Tensor *o = launch.operands.data(), rows = rowsOf(launch, o[0], o[1]);
+  const Tensor product[] = {rows, o[2], o[3], o[4], o[5]};
+  return prepareGroupedGemmGated(launchOf(launch, product, rows));
+}
+
+void runGroupedGemmGatedGather(const Launch &launch) {
+  const Tensor *o = launch.operands.data(), rows = gather(launch, o[0], o[1]);
+  const Tensor product[] = {rows, o[2], o[3], o[4], o[5]};
+  runGroupedGemmGated(launchOf(launch, product, rows));
+}
+
+std::optional<std::string> prepareGroupedGemmDgradGatedGather(const Launch &launch) {
+  const Tensor *o = launch.operands.data(), rows = rowsOf(launch, o[0], o[1]);
+  const Tensor product[] = {rows, o[4], o[5], o[8]};
+  return prepareGroupedGemmDgrad(launchOf(launch, product, rows));
+}
+
+void runGroupedGemmDgradGatedGather(const Launch &launch) {
+  // The product is made where y belongs, which takes its place when the weights' gradient is done.
+  const Tensor *o = launch.operands.data(), rows = gather(launch, o[0], o[1]);
+  const Tensor product[] = {rows, o[4], o[5], o[8]}, weights[] = {o[8], o[6], o[3], o[9]},
+               gradient[] = {o[8], o[2], o[6], o[7]};
+  runGroupedGemmDgrad(launchOf(launch, product, rows));
+  runGatedActivationDots(launchOf(launch, weights, rows));
+  runGatedActivationGradWeighted(launchOf(launch, gradient, rows));
+}
+
+std::optional<std::string> prepareGroupedGemmWgradGatherX(const Launch &launch) {
+  const Tensor *o = launch.operands.data(), rows = rowsOf(launch, o[1], o[2]);
+  const Tensor product[] = {o[0], rows, o[3], o[4]};
+  return prepareGroupedGemmWgrad(launchOf(launch, product, rows));
+}
+
+void runGroupedGemmWgradGatherX(const Launch &launch) {
+  const Tensor *o = launch.operands.data(), rows = gather(launch, o[1], o[2]);
+  const Tensor product[] = {o[0], rows, o[3], o[4]};
+  runGroupedGemmWgrad(launchOf(launch, product, rows));
+}
+
+std::optional<std::string> prepareGroupedGemmWgradGatherDy(const Launch &launch) {
+  const Tensor *o = launch.operands.data(), rows = rowsOf(launch, o[0], o[1]);
+  const Tensor product[] = {rows, o[2], o[3], o[4]};
+  return prepareGroupedGemmWgrad(launchOf(launch, product, rows));
+}
+
+void runGroupedGemmWgradGatherDy(const Launch &launch) {
+  const Tensor *o = launch.operands.data(), rows = gather(launch, o[0], o[1]);
+  const Tensor product[] = {rows, o[2], o[3], o[4]};
+  runGroupedGemmWgrad(launchOf(launch, product, rows));
+}
+
+} // namespace switchyard::kernels::cpu
