@@ -88,49 +88,29 @@ struct Gatherer {
 };
 
 /// By weight, lines are the 64 rows of a stage, in each piece of 64 columns. A lane asks for the
-/// token of one of its warp's 32 lines some stages ahead, and brings that into L2: copies by
-/// threads are too few at once to wait for memory.
+/// token of one of its warp's 32 lines two stages ahead.
 template <typename K>
 struct Gatherer<K, false> {
-  static constexpr int kColumns = K::kGather == Gather::A ? kTileM : kTileN;
+  static constexpr int kBoxes = (K::kGather == Gather::A ? kTileM : kTileN) / 64;
   static constexpr int kLines = 8; // of a lane, every eighth
-  static constexpr int kAhead = 6;
   static_assert(K::kFetching * 32 == kTileK);
-  uint32_t ahead[kAhead];
+  uint32_t ahead[2];
 
-  static __device__ int column(const Tile &tile) {
-    return K::kGather == Gather::A ? tile.row : tile.column;
-  }
   __device__ uint32_t ask(const Arguments &args, const Tile &tile, int k) const {
     int lane = threadIdx.x % 32;
     int row = k + static_cast<int>(threadIdx.x) / 32 * 4 + lane / 4 * 8 + lane % 4;
     return row < tile.kEnd ? args.tokens.ofRow[row] : ~uint32_t{0};
   }
-  __device__ void bring(const Arguments &args, const Tile &tile, uint32_t token) const {
-    constexpr int kLinePacks = kLine / 16;
-    int first = column(tile) / 8, packs = static_cast<int>(args.tokens.packs);
-    const BFloat16 *from = args.tokens.data + (static_cast<int64_t>(token) * packs + first) * 8;
-#pragma unroll
-    for (int i = 0; i < kColumns / 8; i += kLinePacks)
-      if (token < args.tokens.count && first + i < packs)
-        hopper::prefetchLine(from + i * 8);
-  }
   __device__ void begin(const Arguments &args, const Tile &tile) {
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i)
-      ahead[i] = ask(args, tile, tile.k + i * kTileK);
-#pragma unroll
-    for (int i = 0; i < kAhead - 1; ++i)
-      bring(args, tile, ahead[i]);
+    ahead[0] = ask(args, tile, tile.k);
+    ahead[1] = ask(args, tile, tile.k + kTileK);
   }
   __device__ void copy(const Arguments &args, const Tile &tile, int k, const Ring &ring) {
     uint32_t own = ahead[0];
-#pragma unroll
-    for (int i = 1; i < kAhead; ++i)
-      ahead[i - 1] = ahead[i];
-    ahead[kAhead - 1] = ask(args, tile, k + kAhead * kTileK);
-    bring(args, tile, ahead[kAhead - 2]);
-    uint32_t line = threadIdx.x / 8, pack = threadIdx.x % 8, start = column(tile) / 8 + pack;
+    ahead[0] = ahead[1];
+    ahead[1] = ask(args, tile, k + 2 * kTileK);
+    uint32_t line = threadIdx.x / 8, pack = threadIdx.x % 8;
+    uint32_t start = (K::kGather == Gather::A ? tile.row : tile.column) / 8 + pack;
     uint32_t to =
         (K::kGather == Gather::A ? ring.a() : ring.b()) + line * kLine + ((pack ^ line % 8) << 4);
 #pragma unroll
@@ -140,7 +120,7 @@ struct Gatherer<K, false> {
           args.tokens.data + (static_cast<uint64_t>(token) * args.tokens.packs + start) * 8;
       bool isToken = token < args.tokens.count;
 #pragma unroll
-      for (int box = 0; box < kColumns / 64; ++box)
+      for (int box = 0; box < kBoxes; ++box)
         hopper::copyAsync(to + box * kBoxBytes + i * 8 * kLine, from + box * 64,
                           isToken && start + box * 8 < args.tokens.packs);
     }
@@ -150,12 +130,14 @@ struct Gatherer<K, false> {
 /// Has what a tile's results meet brought into L2, where the warps that store find it sooner.
 template <typename K>
 __device__ __forceinline__ void fetchGateUp(const Arguments &args, const Tile &tile) {
-  int columns = min(K::kTileColumns, args.columns - tile.column);
+  constexpr int kElements = kLine / 2, kLines = K::kTileColumns / kElements; // of a row
   int rows = min(kTileM, tile.rowEnd - tile.row);
-  for (int i = threadIdx.x; columns > 0 && i < 2 * rows; i += 32)
-    hopper::prefetch(args.gateUp + (static_cast<int64_t>(tile.row) * 2 + i) * args.columns +
-                         tile.column,
-                     columns * 2);
+  for (int i = threadIdx.x; i < 2 * rows * kLines; i += 32) {
+    int column = tile.column + i % kLines * kElements;
+    if (column < args.columns)
+      hopper::prefetchLine(
+          args.gateUp + (static_cast<int64_t>(tile.row) * 2 + i / kLines) * args.columns + column);
+  }
 }
 
 /// Fetches all stages of this block's tiles, by the warps that do so. The first thread of the
@@ -192,8 +174,8 @@ __device__ __forceinline__ void produce(const Arguments &args, const CUtensorMap
   });
 }
 
-/// Says of all stages that their packs are there, by a warp: these were not written by the copy
-/// engine, and the fence that this takes holds up those who multiply, or those who copy.
+/// Says of all stages that their packs are there, by a warp: they were not written by the copy
+/// engine, and the fence that this takes would hold up those who multiply, or those who copy.
 __device__ __forceinline__ void announce(Ring ring, Queue queue) {
   forTiles(queue, [&](const Tile &tile) {
     for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.advance()) {

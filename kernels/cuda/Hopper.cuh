@@ -126,11 +126,6 @@ __device__ inline void loadToBoth(uint32_t to, const CUtensorMap &map, Box at, u
                : "memory");
 }
 
-/// Brings a multiple of 16 bytes into L2.
-__device__ inline void prefetch(const void *from, int bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
-}
-
 /// Brings a line of 128 bytes into L2.
 __device__ inline void prefetchLine(const void *from) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(from) : "memory");
