@@ -13,6 +13,13 @@ enum class GroupedProduct { Forward, ByData, ByWeight, Gated, ByDataGated };
 /// Which operand's rows are tokens: its row r is row tokens[r] in memory.
 enum class Gather { None, A, B };
 
+/// From what contraction on a product by data and the activation's gradient are one kernel; see
+/// GroupedGemmGated.cu.
+inline constexpr int64_t kLongContraction = 1;
+
+/// Columns of y0 whose part of the dots one warp sums.
+inline constexpr int kColumnsOfDot = 128;
+
 struct GroupedOperands {
   Tensor a, b = {};       ///< rows and the experts' matrices; by weight dy and x
   Tensor groupSizes = {}; ///< [E]
@@ -20,7 +27,9 @@ struct GroupedOperands {
   Tensor gateUp = {};     ///< of gated products: written by Gated, read by ByDataGated
   Tensor dgateUp = {};    ///< of ByDataGated
   Gather gather = Gather::None;
-  Tensor tokens = {}; ///< of a gather: token_of_row [R]
+  Tensor tokens = {};    ///< of a gather: token_of_row [R]
+  Tensor weights = {};   ///< of ByDataGated where rows have weights: weight_of_row [R]
+  float *dots = nullptr; ///< of the same: the parts of p . y0, [R, parts]
 
   /// Of all groups, and behind them.
   int64_t rows() const { return gather == Gather::None ? a.dims[0] : tokens.dims[0]; }

@@ -23,10 +23,6 @@
 namespace switchyard::kernels::cuda {
 namespace {
 
-/// From here on the gradient by data is one kernel: between a contraction for which that was
-/// slower, 2,048, and one for which it was faster, 4,096.
-constexpr int64_t kLongContraction = 1;
-
 /// A launch of the same context and workspace with other operands.
 Launch launchOf(const Launch &launch, std::span<const Tensor> operands) {
   return {operands, {}, launch.workspace, launch.context};

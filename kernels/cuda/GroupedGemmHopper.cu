@@ -187,9 +187,15 @@ Fault withKind(GroupedProduct product, const GroupedOperands &o, const Body &bod
     return o.gather == Gather::A ? body(Kind<P::Gated, Gather::A, GatedStore>{}, gated)
                                  : body(Kind<P::Gated, Gather::None, GatedStore>{}, gated);
   }
-  case P::ByDataGated:
-    return body(Kind<P::ByDataGated, Gather::None, GatedGradStore>{},
-                GatedGradStore{gateUp, dgateUp, y, width});
+  case P::ByDataGated: {
+    if (o.weights.rank == 0)
+      return body(Kind<P::ByDataGated, Gather::None, GatedGradStore<false>>{},
+                  GatedGradStore<false>{gateUp, dgateUp, y, width, {}});
+    RowWeights rows{o.weights.data, o.weights.dtype == DType::BF16, o.dots,
+                    static_cast<int>(ceilDivide(width, kColumnsOfDot))};
+    return body(Kind<P::ByDataGated, Gather::None, GatedGradStore<true>>{},
+                GatedGradStore<true>{gateUp, dgateUp, y, width, rows});
+  }
   case P::ByWeight:
     break;
   }
@@ -217,11 +223,12 @@ Fault prepareGroupedGemmHopper() {
   if (!hasHopper())
     return std::nullopt;
   using P = GroupedProduct;
-  auto raise = [](P product, DType dtype, Gather gather) {
+  auto raise = [](P product, DType dtype, Gather gather, int weightsRank) {
     GroupedOperands operands;
     operands.c.dtype = dtype;
     operands.c.rank = 1;
     operands.gather = gather;
+    operands.weights.rank = weightsRank;
     return withKind(product, operands, []<typename K>(K, const auto &) {
       return faultOf(cudaFuncSetAttribute(hopperKernel<K>,
                                           cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -232,8 +239,9 @@ Fault prepareGroupedGemmHopper() {
   for (P product : {P::Forward, P::ByData, P::ByWeight, P::Gated, P::ByDataGated})
     for (DType dtype : {DType::BF16, DType::F32})
       for (Gather gather : {Gather::None, Gather::A, Gather::B})
-        if (auto fault = raise(product, dtype, gather))
-          return fault;
+        for (int weightsRank : {0, 1})
+          if (auto fault = raise(product, dtype, gather, weightsRank))
+            return fault;
   return std::nullopt;
 }
 

@@ -44,10 +44,13 @@ Fault runGroupedGemmDgradGated(const Launch &launch);
 
 // GroupedGemmGather.cu
 Fault runGroupedGemmGatedGather(const Launch &launch);
-Fault runGroupedGemmDgradGatedGather(const Launch &launch);
 Fault runGroupedGemmWgradGatherDy(const Launch &launch);
 Fault runGroupedGemmWgradGatherX(const Launch &launch);
 Fault runRowsOfTokens(const Launch &launch);
+
+// GroupedGemmWeighted.cu
+Fault runGroupedGemmDgradGatedGather(const Launch &launch);
+Fault runGroupedGemmDgradGatedWeighted(const Launch &launch);
 
 // Linear.cpp
 Fault prepareLinear(const Launch &launch);

@@ -24,6 +24,7 @@ constexpr Kernel kKernels[] = {
     {"grouped_gemm_dgrad", prepareGroupedGemm, runGroupedGemmDgrad},
     {"grouped_gemm_dgrad_gated", prepareGroupedGemm, runGroupedGemmDgradGated},
     {"grouped_gemm_dgrad_gated_gather", prepareGroupedGemm, runGroupedGemmDgradGatedGather},
+    {"grouped_gemm_dgrad_gated_weighted", prepareGroupedGemm, runGroupedGemmDgradGatedWeighted},
     {"grouped_gemm_gated", prepareGroupedGemm, runGroupedGemmGated},
     {"grouped_gemm_gated_gather", prepareGroupedGemm, runGroupedGemmGatedGather},
     {"grouped_gemm_wgrad", prepareGroupedGemm, runGroupedGemmWgrad},
