@@ -17,8 +17,8 @@ enum class Gather { None, A, B };
 /// GroupedGemmGated.cu.
 inline constexpr int64_t kLongContraction = 1;
 
-/// Columns of y0 whose part of the dots one warp sums.
-inline constexpr int kColumnsOfDot = 128;
+/// What one warp sums of the dots of y0's rows, or of squares.
+inline constexpr int kRowsOfPart = 16, kColumnsOfPart = 128;
 
 struct GroupedOperands {
   Tensor a, b = {};       ///< rows and the experts' matrices; by weight dy and x
@@ -30,6 +30,9 @@ struct GroupedOperands {
   Tensor tokens = {};    ///< of a gather: token_of_row [R]
   Tensor weights = {};   ///< of ByDataGated where rows have weights: weight_of_row [R]
   float *dots = nullptr; ///< of the same: the parts of p . y0, [R, parts]
+  /// Of ByWeight in bfloat16, if not null: of each kRowsOfPart x kColumnsOfPart of an expert's
+  /// result the sum of squares.
+  float *squares = nullptr;
 
   /// Of all groups, and behind them.
   int64_t rows() const { return gather == Gather::None ? a.dims[0] : tokens.dims[0]; }

@@ -44,7 +44,7 @@ struct GatedStore {
 struct RowWeights {
   const void *weights; // [R] in bfloat16 or float32
   bool isBFloat16;
-  float *dots; // [R, parts]: of each row's kColumnsOfDot columns
+  float *dots; // [R, parts]: of each row's kColumnsOfPart columns
   int parts;
 
   __device__ float at(int row) const {
@@ -66,7 +66,7 @@ struct GatedGradStore {
 
   __device__ void operator()(const Handover &from, Place place) const {
     constexpr int kLines = 4;
-    static_assert(2 * kPiece == kColumnsOfDot);
+    static_assert(2 * kPiece == kColumnsOfPart);
     int lane = threadIdx.x % 32, row = place.row + lane / 8, column = place.column + lane % 8 * 8;
     // All that is needed is asked for at once, before the gradients are there.
     Pack<BFloat16, 8> gate[2][kLines], up[2][kLines];
@@ -128,8 +128,8 @@ struct GatedGradStore {
       for (int i = 0; i < kLines; ++i) {
         float dot = warpSum<8>(dots[i]);
         if (lane % 8 == 0 && row + 4 * i < place.rowEnd && place.column < width)
-          rows.dots[static_cast<int64_t>(row + 4 * i) * rows.parts + place.column / kColumnsOfDot] =
-              dot;
+          rows.dots[static_cast<int64_t>(row + 4 * i) * rows.parts +
+                    place.column / kColumnsOfPart] = dot;
       }
   }
 };

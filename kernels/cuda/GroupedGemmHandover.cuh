@@ -8,6 +8,7 @@
 #pragma once
 
 #include "kernels/cuda/GroupedGemmStages.cuh"
+#include "kernels/cuda/Reduce.cuh"
 
 namespace switchyard::kernels::cuda::grouped {
 
@@ -158,14 +159,18 @@ __device__ __forceinline__ void store(const Arguments &args, const typename K::E
   });
 }
 
-/// Stores results in bfloat16.
-struct Store {
+/// Stores results in bfloat16; `Squared`: and of each part the sum of its squares.
+template <bool Squared>
+struct StoreRounded {
   static constexpr bool kHandsOver = true;
   BFloat16 *result;
   int width;
+  float *squares; // [rows / kRowsOfPart rounded up in each expert, width / kColumnsOfPart likewise]
+  int height;     // of an expert's result
 
   __device__ void operator()(const Handover &from, Place place) const {
-    constexpr int kLines = 4;
+    constexpr int kLines = kRowsOfPart / 4;
+    static_assert(2 * kPiece == kColumnsOfPart);
     int lane = threadIdx.x % 32;
     Pack<BFloat16, 8> packs[2][kLines];
     from.await();
@@ -173,15 +178,32 @@ struct Store {
     for (int i = 0; i < 2 * kLines; ++i)
       packs[i / kLines][i % kLines] = from.take(i / kLines, i % kLines * 4 + lane / 8);
     from.release();
+    [[maybe_unused]] float sum = 0;
 #pragma unroll
     for (int i = 0; i < 2 * kLines; ++i) {
       int row = place.row + i % kLines * 4 + lane / 8;
       int column = place.column + i / kLines * kPiece + lane % 8 * 8;
-      if (row < place.rowEnd && column < width)
-        packs[i / kLines][i % kLines].store(result + (place.first + row) * width + column);
+      if (row >= place.rowEnd || column >= width)
+        continue;
+      const Pack<BFloat16, 8> &pack = packs[i / kLines][i % kLines];
+      pack.store(result + (place.first + row) * width + column);
+      if constexpr (Squared)
+#pragma unroll
+        for (int j = 0; j < 8; ++j)
+          sum += pack.value(j) * pack.value(j);
+    }
+    if constexpr (Squared) {
+      sum = warpSum(sum);
+      int down = (height + kRowsOfPart - 1) / kRowsOfPart;
+      int across = (width + kColumnsOfPart - 1) / kColumnsOfPart;
+      int64_t part = (place.first / height * down + place.row / kRowsOfPart) * across +
+                     place.column / kColumnsOfPart;
+      if (lane == 0 && place.row < place.rowEnd && place.column < width)
+        squares[part] = sum;
     }
   }
 };
+using Store = StoreRounded<false>;
 
 /// Stores results in float32, by the warps that multiplied them: by whole lines of 128 bytes, which
 /// a warp gathers in shared memory.

@@ -164,7 +164,7 @@ Fault withKind(GroupedProduct product, const GroupedOperands &o, const Body &bod
   auto width = static_cast<int>(o.c.dims[o.c.rank - 1]);
   auto *y = o.c.as<BFloat16>(), *gateUp = o.gateUp.as<BFloat16>();
   auto *dgateUp = o.dgateUp.as<BFloat16>();
-  Store store{y, width};
+  Store store{y, width, nullptr, 0};
   auto byWeight = [&]<typename E>(const E &epilogue) -> Fault {
     switch (o.gather) {
     case Gather::A:
@@ -192,13 +192,16 @@ Fault withKind(GroupedProduct product, const GroupedOperands &o, const Body &bod
       return body(Kind<P::ByDataGated, Gather::None, GatedGradStore<false>>{},
                   GatedGradStore<false>{gateUp, dgateUp, y, width, {}});
     RowWeights rows{o.weights.data, o.weights.dtype == DType::BF16, o.dots,
-                    static_cast<int>(ceilDivide(width, kColumnsOfDot))};
+                    static_cast<int>(ceilDivide(width, kColumnsOfPart))};
     return body(Kind<P::ByDataGated, Gather::None, GatedGradStore<true>>{},
                 GatedGradStore<true>{gateUp, dgateUp, y, width, rows});
   }
   case P::ByWeight:
     break;
   }
+  if (o.squares)
+    return body(Kind<P::ByWeight, Gather::None, StoreRounded<true>>{},
+                StoreRounded<true>{y, width, o.squares, static_cast<int>(o.c.dims[1])});
   return o.c.dtype == DType::F32 ? byWeight(StoreSums{o.c.as<float>(), width}) : byWeight(store);
 }
 
@@ -223,12 +226,15 @@ Fault prepareGroupedGemmHopper() {
   if (!hasHopper())
     return std::nullopt;
   using P = GroupedProduct;
-  auto raise = [](P product, DType dtype, Gather gather, int weightsRank) {
+  // `more`: weights of rows, or sums of squares.
+  auto raise = [](P product, DType dtype, Gather gather, bool more) {
     GroupedOperands operands;
     operands.c.dtype = dtype;
     operands.c.rank = 1;
     operands.gather = gather;
-    operands.weights.rank = weightsRank;
+    float none = 0;
+    operands.weights.rank = more ? 1 : 0;
+    operands.squares = more ? &none : nullptr;
     return withKind(product, operands, []<typename K>(K, const auto &) {
       return faultOf(cudaFuncSetAttribute(hopperKernel<K>,
                                           cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -239,8 +245,8 @@ Fault prepareGroupedGemmHopper() {
   for (P product : {P::Forward, P::ByData, P::ByWeight, P::Gated, P::ByDataGated})
     for (DType dtype : {DType::BF16, DType::F32})
       for (Gather gather : {Gather::None, Gather::A, Gather::B})
-        for (int weightsRank : {0, 1})
-          if (auto fault = raise(product, dtype, gather, weightsRank))
+        for (bool more : {false, true})
+          if (auto fault = raise(product, dtype, gather, more))
             return fault;
   return std::nullopt;
 }

@@ -100,7 +100,7 @@ Fault run(const Launch &launch, GroupedOperands operands, const Tensor &rowOfSlo
   if (isOne && runsOnHopper(GroupedProduct::ByDataGated, operands)) {
     if (auto fault = runGroupedGemmHopper(launch, GroupedProduct::ByDataGated, operands))
       return fault;
-    parts = ceilDivide(operands.c.dims[1], kColumnsOfDot);
+    parts = ceilDivide(operands.c.dims[1], kColumnsOfPart);
   } else {
     if (auto fault = runGroupedProduct(launch, GroupedProduct::ByData, operands))
       return fault;

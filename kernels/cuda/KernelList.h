@@ -48,6 +48,9 @@ Fault runGroupedGemmWgradGatherDy(const Launch &launch);
 Fault runGroupedGemmWgradGatherX(const Launch &launch);
 Fault runRowsOfTokens(const Launch &launch);
 
+// GroupedGemmSquared.cu
+Fault runGroupedGemmWgradSquared(const Launch &launch);
+
 // GroupedGemmWeighted.cu
 Fault runGroupedGemmDgradGatedGather(const Launch &launch);
 Fault runGroupedGemmDgradGatedWeighted(const Launch &launch);

@@ -30,6 +30,7 @@ constexpr Kernel kKernels[] = {
     {"grouped_gemm_wgrad", prepareGroupedGemm, runGroupedGemmWgrad},
     {"grouped_gemm_wgrad_gather_dy", prepareGroupedGemm, runGroupedGemmWgradGatherDy},
     {"grouped_gemm_wgrad_gather_x", prepareGroupedGemm, runGroupedGemmWgradGatherX},
+    {"grouped_gemm_wgrad_squared", prepareGroupedGemm, runGroupedGemmWgradSquared},
     {"linear", prepareLinear, runLinear},
     {"linear_cross_entropy", prepareLinearCrossEntropy, runLinearCrossEntropy},
     {"linear_cross_entropy_grad", prepareLinearCrossEntropyGrad, runLinearCrossEntropyGrad},
