@@ -193,11 +193,15 @@ __device__ __forceinline__ void release(const Ring &ring) {
     hopper::arriveCluster(hopper::addressIn(lane, ring.empty()));
 }
 
-/// Zeroes the rows from `rows` on of both operands in a stage, by the warpgroups that multiply.
+/// Zeroes the rows from `rows` on of both operands in a stage, by the warpgroups that multiply. Of
+/// what is gathered they are zero.
+template <typename K>
 __device__ __forceinline__ void clearRows(const Ring &ring, int rows) {
   constexpr int kPacks = kLine / 16, kThreads = kConsumers * kWarpgroup;
   int thread = threadIdx.x - kWarpgroup, packs = (kTileK - rows) * kPacks;
-  for (int box = 0; box < kStageBytes / kBoxBytes; ++box)
+  constexpr int kFirst = K::kGather == Gather::A ? kBytesA / kBoxBytes : 0;
+  constexpr int kEnd = (K::kGather == Gather::B ? kBytesA : kStageBytes) / kBoxBytes;
+  for (int box = kFirst; box < kEnd; ++box)
     for (int i = thread; i < packs; i += kThreads)
       hopper::clearShared(ring.a() + box * kBoxBytes + rows * kLine + i * 16);
   hopper::fenceAsyncProxy();
@@ -217,7 +221,7 @@ __device__ __forceinline__ void multiply(float (&sums)[128], int begin, int end,
   for (int k = begin; k < end; k += kTileK) {
     hopper::wait(ring.full(), ring.parity);
     if (!K::kByRows && end - k < kTileK)
-      clearRows(ring, end - k);
+      clearRows<K>(ring, end - k);
     uint64_t a = hopper::describe(ring.a() + half * kBoxBytes, kBoxBytes);
     uint64_t b = hopper::describe(ring.b(), kBoxBytes);
     hopper::fenceProducts();
