@@ -15,6 +15,7 @@
 // not stored; where rows are contracted (by weight), they are zeroed in shared memory.
 #include "kernels/cuda/GroupedGemmGated.cuh"
 #include "kernels/cuda/GroupedGemmHopper.h"
+#include "kernels/cuda/Groups.cuh"
 #include "kernels/cuda/TensorMap.h"
 
 #include <limits>
@@ -28,12 +29,10 @@ using namespace grouped;
 struct Parts {
   Ring ring;
   Queue queue;
-  Groups groups;
 };
 
 template <typename K>
-__device__ Parts setUp(unsigned char *memory, const Arguments &args, const CUtensorMap &a,
-                       const CUtensorMap &b) {
+__device__ Parts setUp(unsigned char *memory, const CUtensorMap &a, const CUtensorMap &b) {
   using Layout = Shared<K>;
   constexpr int kMultiplying = kConsumers * kWarps;
   constexpr int kTaking = kMultiplying + K::kFetching + K::kAnnouncing + K::kStoring;
@@ -42,8 +41,6 @@ __device__ Parts setUp(unsigned char *memory, const Arguments &args, const CUten
   parts.ring.barriers = parts.ring.memory + Layout::kBarriersAt;
   parts.queue.memory = parts.ring.memory + Layout::kQueueAt;
   parts.queue.barriers = parts.ring.barriers + 2 * kStages * 16;
-  auto *tables = reinterpret_cast<int *>(memory + Layout::kTablesAt);
-  parts.groups = {tables, tables + args.experts + 2};
   if (threadIdx.x == kWarpgroup) {
     hopper::prefetchMap(a);
     hopper::prefetchMap(b);
@@ -59,9 +56,7 @@ __device__ Parts setUp(unsigned char *memory, const Arguments &args, const CUten
     init(2 * kStages + kSlots, Layout::kHandovers, 1, 1);
     hopper::fenceBarrierInit();
   }
-  findGroups<K>(args, parts.groups);
-  __syncthreads();
-  hopper::syncCluster(); // the other block's barriers are ready, too
+  hopper::syncCluster(); // both blocks' barriers are ready
   return parts;
 }
 
@@ -72,14 +67,14 @@ __global__ __launch_bounds__(kBlock, 1) void hopperKernel(
     [[maybe_unused]] const typename K::Epilogue epilogue) {
 #ifdef SWITCHYARD_HOPPER
   extern __shared__ __align__(1024) unsigned char memory[];
-  auto [ring, queue, groups] = setUp<K>(memory, args, a, b);
+  auto [ring, queue] = setUp<K>(memory, a, b);
   int warpgroup = static_cast<int>(threadIdx.x) / kWarpgroup;
   // One branch with constant counts: else the compiler ignores them.
   if (warpgroup == 0) {
     hopper::lowerRegisters<K::kFewest>();
     int warp = static_cast<int>(threadIdx.x) / 32;
     if (warp < K::kFetching)
-      produce<K>(args, a, b, groups, ring, queue);
+      produce<K>(args, a, b, ring, queue);
     else if (warp < K::kFetching + K::kAnnouncing)
       announce(ring, queue);
     else if constexpr (K::kHandsOver)
@@ -149,7 +144,7 @@ Fault enqueue(const Launch &launch, const GroupedOperands &operands,
   cudaLaunchConfig_t config{};
   config.gridDim = static_cast<unsigned>(processors / kCluster * kCluster);
   config.blockDim = kBlock;
-  config.dynamicSmemBytes = static_cast<size_t>(Shared<K>::bytes(args.experts));
+  config.dynamicSmemBytes = Shared<K>::kBytes;
   config.stream = stream;
   config.attrs = &cluster;
   config.numAttrs = 1;
@@ -238,7 +233,7 @@ Fault prepareGroupedGemmHopper() {
     return withKind(product, operands, []<typename K>(K, const auto &) {
       return faultOf(cudaFuncSetAttribute(hopperKernel<K>,
                                           cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                          Shared<K>::bytes(Shared<K>::kMaxExperts)),
+                                          Shared<K>::kBytes),
                      "cudaFuncSetAttribute");
     });
   };
@@ -270,11 +265,7 @@ bool runsOnHopper(GroupedProduct product, const GroupedOperands &operands) {
   fits = fits && most * (ceilDivide(columns, kFewestColumns) + 1) < kMost;
   if (o.gather != Gather::None)
     fits = fits && o.gathered().count() / 8 < std::numeric_limits<uint32_t>::max();
-  bool handsOver = product != GroupedProduct::ByWeight || o.c.dtype == DType::BF16;
-  int mostExperts =
-      handsOver ? Shared<Kind<GroupedProduct::Forward, Gather::None, Store>>::kMaxExperts
-                : Shared<Kind<GroupedProduct::ByWeight, Gather::None, StoreSums>>::kMaxExperts;
-  return fits && experts <= mostExperts && hasHopper();
+  return fits && hasHopper();
 }
 
 Fault runGroupedGemmHopper(const Launch &launch, GroupedProduct product,

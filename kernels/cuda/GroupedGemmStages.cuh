@@ -144,11 +144,10 @@ __device__ __forceinline__ void fetchGateUp(const Arguments &args, const Tile &t
 /// cluster finds the tiles, each while the one before it is fetched.
 template <typename K>
 __device__ __forceinline__ void produce(const Arguments &args, const CUtensorMap &a,
-                                        const CUtensorMap &b, Groups groups, Ring ring,
-                                        Queue queue) {
+                                        const CUtensorMap &b, Ring ring, Queue queue) {
   struct Nothing {};
   bool isFirst = threadIdx.x == 0, finds = isFirst && hopper::clusterRank() == 0;
-  Scheduler<K> scheduler(args, groups);
+  Scheduler<K> scheduler(args);
   Queue found = queue;
   [[maybe_unused]] std::conditional_t<K::kGathers, Gatherer<K>, Nothing> gatherer;
   if (finds)

@@ -6,8 +6,8 @@
 #pragma once
 
 #include "kernels/cuda/GroupedGemm.h"
-#include "kernels/cuda/Groups.cuh"
 #include "kernels/cuda/Hopper.cuh"
+#include "kernels/cuda/Reduce.cuh"
 
 namespace switchyard::kernels::cuda::grouped {
 
@@ -70,7 +70,7 @@ struct Arguments {
   const BFloat16 *gateUp; // [rows, 2 columns], which the gated gradient reads
 };
 
-/// What shared memory holds: stages, staged results, barriers, the queue, two tables of the groups.
+/// What shared memory holds: stages, staged results, barriers, the queue.
 template <typename K>
 struct Shared {
   static constexpr int kStagedBytes = (K::kHandsOver ? 32 : 16) * kLine; // of a warp's results
@@ -78,11 +78,8 @@ struct Shared {
   static constexpr int kStagedAt = kStages * kStageBytes;
   static constexpr int kBarriersAt = kStagedAt + kConsumers * kWarps * kStagedBytes;
   static constexpr int kQueueAt = kBarriersAt + (2 * kStages + kSlots + kHandovers) * 16;
-  static constexpr int kTablesAt = kQueueAt + kSlots * kSlotBytes;
-  static constexpr int kMaxExperts = K::kHandsOver ? 320 : 2048;
-
-  static constexpr int bytes(int experts) { return kTablesAt + (2 * experts + 4) * 4; }
-  static_assert(kTablesAt + (2 * kMaxExperts + 4) * 4 <= 227 * 1024);
+  static constexpr int kBytes = kQueueAt + kSlots * kSlotBytes;
+  static_assert(kBytes <= 227 * 1024);
 };
 
 /// One tile of the result. Of the two of a cluster, the second may begin behind the result's end.
@@ -103,71 +100,34 @@ __device__ bool isThere(const Arguments &args, const Tile &tile, int half) {
   return tile.row + (K::kByRows ? half * 64 : 0) < tile.rowEnd && tile.column < args.columns;
 }
 
-/// The groups' first rows and first pairs of tiles.
-struct Groups {
-  int *row, *pair;
-};
-
-/// Tiles of a group, down and across.
-struct Extent {
-  int down, across;
-  template <typename K>
-  static __device__ Extent of(const Arguments &args, int64_t height) {
-    return {static_cast<int>((height + kTileM - 1) / kTileM),
-            (args.columns + K::kTileColumns - 1) / K::kTileColumns};
-  }
-  /// Pairs take two rows of tiles, and two columns in a row that is left; or the other way round.
-  template <typename K>
-  __device__ int64_t pairs() const {
-    int64_t along = K::kPairsColumns ? down : across, by = K::kPairsColumns ? across : down;
-    return by / 2 * along + by % 2 * ((along + 1) / 2);
-  }
-};
-
-/// Fills in the groups and the end of all pairs, by all threads. The group after the last expert
-/// has the rows that no expert has.
-template <typename K>
-__device__ void findGroups(const Arguments &args, Groups groups) {
-  int32_t *sizes = groups.pair; // until the pairs are known
-  for (int i = threadIdx.x; i < args.experts; i += kBlock)
-    sizes[i] = args.sizes[i];
-  __syncthreads();
-  if (threadIdx.x >= 32)
-    return;
-  int64_t before = 0;
-  visitGroups(sizes, args.experts, args.rows,
-              [&](int64_t expert, int64_t begin, int64_t end, bool valid) {
-                int64_t height = K::kByRows ? end - begin : expert < args.experts ? args.height : 0;
-                int64_t pairs = valid ? Extent::of<K>(args, height).template pairs<K>() : 0;
-                int64_t after = before + warpScan(pairs);
-                if (valid) {
-                  groups.row[expert] = static_cast<int>(begin);
-                  groups.pair[expert] = static_cast<int>(after - pairs);
-                }
-                before = __shfl_sync(kFullWarp, after, 31);
-              });
-  if (threadIdx.x == 0) {
-    groups.row[args.experts + 1] = args.rows;
-    groups.pair[args.experts + 1] = static_cast<int>(before);
-  }
-}
-
 /// The tiles of a cluster: that of its first block, and how far behind it the other's begins.
 struct Pair {
   Tile first;
   int rows, columns;
 };
 
-/// A pair of a group. Pairs go down bands of about kBand rows of tiles, two columns of tiles at a
-/// time, so that what one wave of blocks fetches is small and stays in L2.
+/// The rows of an expert, and its tiles.
+struct Group {
+  int expert = -1;
+  int begin = 0, end = 0;
+  unsigned down = 0, across = 0;
+
+  /// Two rows of tiles are pairs, and two tiles of a row that is left; or the other way round.
+  template <typename K>
+  __device__ unsigned pairs() const {
+    unsigned along = K::kPairsColumns ? down : across, by = K::kPairsColumns ? across : down;
+    return by / 2 * along + by % 2 * ((along + 1) / 2);
+  }
+};
+
+/// Pair `left` of a group. Pairs go down bands of about kBand rows of tiles, two columns of tiles
+/// at a time, so that what one wave of blocks fetches is small and stays in L2.
 template <typename K>
-__device__ Pair pairOf(const Arguments &args, Groups groups, int group, int index) {
-  int begin = groups.row[group], end = groups.row[group + 1];
-  auto extent = Extent::of<K>(args, K::kByRows ? end - begin : args.height);
-  auto down = static_cast<unsigned>(extent.down), across = static_cast<unsigned>(extent.across);
+__device__ Pair pairOf(const Arguments &args, const Group &group, unsigned left) {
+  unsigned down = group.down, across = group.across;
   unsigned bands = max(1U, (down + kBand / 2) / kBand);
   unsigned band = ((down + bands - 1) / bands + 1) & ~1U; // even, so that only the last may be odd
-  unsigned left = index - groups.pair[group], before = left / (band / 2 * across);
+  unsigned before = left / (band / 2 * across);
   unsigned top = before * band, high = min(band, down - top);
   left -= top / 2 * across;
   // Two columns have as many pairs of tiles as rows; one that is left has fewer.
@@ -184,14 +144,14 @@ __device__ Pair pairOf(const Arguments &args, Groups groups, int group, int inde
     row = sharesB ? (row - (isSecond ? half : 0)) * 2 : high - 1;
   }
   Pair pair;
-  pair.first = {.expert = group,
-                .row = (K::kByRows ? begin : 0) + static_cast<int>(top + row) * kTileM,
-                .rowEnd = K::kByRows ? end : args.height,
+  pair.first = {.expert = group.expert,
+                .row = (K::kByRows ? group.begin : 0) + static_cast<int>(top + row) * kTileM,
+                .rowEnd = K::kByRows ? group.end : args.height,
                 .column = static_cast<int>(column) * K::kTileColumns,
-                .k = K::kByRows ? 0 : begin,
-                .kEnd = !K::kByRows            ? end
-                        : group < args.experts ? args.depth
-                                               : 0,
+                .k = K::kByRows ? 0 : group.begin,
+                .kEnd = !K::kByRows                   ? group.end
+                        : group.expert < args.experts ? args.depth
+                                                      : 0,
                 .sharesB = sharesB,
                 .isNone = 0};
   pair.rows = sharesB ? kTileM : 0;
@@ -253,29 +213,48 @@ __device__ __forceinline__ void forTiles(Queue &queue, const Body &body) {
 }
 
 /// Finds the cluster's tiles, one pair at a time: where clusters are free, they take the next pair.
-/// Belongs to one thread.
+/// Belongs to one thread. A plan is untrusted: negative sizes count as 0 and no group reaches past
+/// the last row. The group after the last expert has the rows that no expert has.
 template <typename K>
 class Scheduler {
 public:
-  __device__ Scheduler(const Arguments &args, Groups groups)
-      : args_(args), groups_(groups), pairs_(groups.pair[args.experts + 1]),
-        next_(static_cast<int>(blockIdx.x) / kCluster) {}
+  explicit __device__ Scheduler(const Arguments &args)
+      : args_(args), next_(blockIdx.x / kCluster), size_(sizeOf(0)) {}
 
   /// Puts the next pair, or that there is none.
   __device__ __forceinline__ void putNext(Queue &queue) {
-    int pair = next_;
+    unsigned pair = next_;
     // Is on its way until it is needed.
-    next_ = static_cast<int>(gridDim.x) / kCluster + atomicAdd(args_.taken, 1);
-    while (pair < pairs_ && pair >= groups_.pair[group_ + 1])
-      ++group_;
-    queue.put(pair < pairs_ ? pairOf<K>(args_, groups_, group_, pair)
+    next_ = gridDim.x / kCluster + static_cast<unsigned>(atomicAdd(args_.taken, 1));
+    while (pair >= after_ && group_.expert < args_.experts)
+      advance();
+    queue.put(pair < after_ ? pairOf<K>(args_, group_, pair - before_)
                             : Pair{Tile{.isNone = 1}, 0, 0});
   }
 
 private:
+  __device__ int sizeOf(int expert) const {
+    return expert < args_.experts ? max(args_.sizes[expert], 0) : args_.rows;
+  }
+  __device__ void advance() {
+    ++group_.expert;
+    group_.begin = group_.end;
+    group_.end += min(size_, args_.rows - group_.end);
+    size_ = sizeOf(group_.expert + 1); // likewise
+    int height = K::kByRows                      ? group_.end - group_.begin
+                 : group_.expert < args_.experts ? args_.height
+                                                 : 0;
+    group_.down = static_cast<unsigned>((height + kTileM - 1) / kTileM);
+    group_.across = static_cast<unsigned>((args_.columns + K::kTileColumns - 1) / K::kTileColumns);
+    before_ = after_;
+    after_ += group_.pairs<K>();
+  }
+
   const Arguments &args_;
-  Groups groups_;
-  int pairs_, next_, group_ = 0;
+  Group group_;
+  unsigned before_ = 0, after_ = 0; // pairs of the groups before this one, and with it
+  unsigned next_;
+  int size_; // of the next group
 };
 
 } // namespace switchyard::kernels::cuda::grouped
