@@ -13,10 +13,6 @@ enum class GroupedProduct { Forward, ByData, ByWeight, Gated, ByDataGated };
 /// Which operand's rows are tokens: its row r is row tokens[r] in memory.
 enum class Gather { None, A, B };
 
-/// From what contraction on a product by data and the activation's gradient are one kernel; see
-/// GroupedGemmGated.cu.
-inline constexpr int64_t kLongContraction = 1;
-
 /// What one warp sums of the dots of y0's rows, or of squares.
 inline constexpr int kRowsOfPart = 16, kColumnsOfPart = 128;
 

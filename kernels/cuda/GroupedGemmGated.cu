@@ -44,8 +44,7 @@ Fault runGroupedGemmDgradGated(const Launch &launch) {
   const Tensor *o = launch.operands.data();
   GroupedOperands operands{
       .a = o[0], .b = o[1], .groupSizes = o[2], .c = o[5], .gateUp = o[3], .dgateUp = o[4]};
-  bool isLong = o[0].dims[1] >= kLongContraction;
-  if (isLong && runsOnHopper(GroupedProduct::ByDataGated, operands))
+  if (runsOnHopper(GroupedProduct::ByDataGated, operands))
     return runGroupedGemmHopper(launch, GroupedProduct::ByDataGated, operands);
   // The product is made where y belongs, which then takes its place.
   const Tensor product[] = {o[0], o[1], o[2], o[5]}, gradient[] = {o[5], o[3], o[4]};

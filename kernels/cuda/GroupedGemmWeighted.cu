@@ -96,8 +96,7 @@ Fault run(const Launch &launch, GroupedOperands operands, const Tensor &rowOfSlo
           const Tensor &dweights) {
   operands.dots = reinterpret_cast<float *>(launch.workspace.data() + kCudaGemmScratch);
   int64_t rows = operands.c.dims[0], parts = 1, slots = dweights.count();
-  bool isOne = operands.gather == Gather::None && operands.a.dims[1] >= kLongContraction;
-  if (isOne && runsOnHopper(GroupedProduct::ByDataGated, operands)) {
+  if (operands.gather == Gather::None && runsOnHopper(GroupedProduct::ByDataGated, operands)) {
     if (auto fault = runGroupedGemmHopper(launch, GroupedProduct::ByDataGated, operands))
       return fault;
     parts = ceilDivide(operands.c.dims[1], kColumnsOfPart);
