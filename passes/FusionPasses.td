@@ -41,13 +41,17 @@ def Fuse : Pass<"fuse", "::mlir::ModuleOp"> {
 }
 
 def GatherRows : Pass<"gather-rows", "::mlir::ModuleOp"> {
-  let summary = "Let the experts' products take tokens where they stand, not copies of them";
+  let summary = "Let the experts' products take tokens where they stand, and keep no copies of them";
   let description = [{
     Where `fuse` left a layer whose experts are on one rank, its products gather the tokens' rows by themselves:
     `moe.permute` goes, and so does `moe.unpermute_grad`, whose rows are those of the tokens' gradient by weight. The weights
     multiply what the products make, and their gradient is summed there too, so that the experts' results are not wanted
     behind `moe.unpermute`. What is kept for the backward direction is less by both. The forward direction gives the same
     bits; in the backward direction what a weight multiplies is rounded at another place (`moe.grouped_gemm_dgrad_gated_gather`).
+
+    Gathering slows the gradients by weight. Where experts are wide, of more than 512 gated columns, that costs more than the
+    rows do, so `moe.permute` makes those of the tokens, and of their gradient, in the backward direction, each just before
+    the first product that takes them; they are not weighted, and what is kept is the same.
 
     It runs behind `fuse`. A layer of which anything is another way, such as one whose tokens are exchanged between ranks or
     that was not fused, stays as it is. `enable=false` changes nothing.
@@ -80,6 +84,17 @@ def GatherRows : Pass<"gather-rows", "::mlir::ModuleOp"> {
         %down, %sizes, %gate_up activation "silu" : ...
     %ddown = moe.grouped_gemm_wgrad_gather_dy %dy, %token_of_row, %again, %sizes : ...
     %dw = moe.grouped_gemm_wgrad_gather_x %dgate_up, %x, %token_of_row, %sizes : ...
+    ```
+
+    The backward direction of wide experts:
+
+    ```mlir
+    %dy_rows = moe.permute %dy, %row_of_slot : ...
+    %dgate_up, %again, %dweights = moe.grouped_gemm_dgrad_gated_weighted %dy_rows, %weight_of_row, %row_of_slot, %down,
+        %sizes, %gate_up activation "silu" : ...
+    %ddown = moe.grouped_gemm_wgrad %dy_rows, %again, %sizes : ...
+    %rows = moe.permute %x, %row_of_slot : ...
+    %dw = moe.grouped_gemm_wgrad %dgate_up, %rows, %sizes : ...
     ```
   }];
   let options = [Option<"enable", "enable", "bool", "true", "Whether to gather at all">];

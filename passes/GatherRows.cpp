@@ -1,6 +1,8 @@
 // gather-rows: the experts' products take tokens where they stand, so that neither the tokens in
-// the order of the experts nor the experts' results are kept for the backward direction.
+// the order of the experts nor the experts' results are kept for the backward direction. Those of
+// the backward direction take tokens that are permuted again, where experts are wide.
 
+#include "kernels/signatures/grouped_gemm_gather.h"
 #include "passes/Passes.h"
 
 #include "mlir/IR/Dominance.h"
@@ -104,7 +106,13 @@ void replace(Operation *op, Operation *by) {
   op->erase();
 }
 
-/// The rows' users take the tokens.
+/// Whether products of the backward direction gather; `gateUp` is gate_up [R, 2 F], or its
+/// gradient.
+bool isGatheredBackward(TypedValue<RankedTensorType> gateUp) {
+  return gateUp.getType().getDimSize(1) <= 2 * kernels::kWidestGatheredExpert;
+}
+
+/// The rows' users take the tokens; a gradient by weight of wide experts takes rows of its own.
 void gatherX(moe::PermuteOp permute, Value tokenOfRow) {
   Value x = permute.getX();
   for (Operation *user : llvm::make_early_inc_range(permute.getRows().getUsers())) {
@@ -116,6 +124,11 @@ void gatherX(moe::PermuteOp permute, Value tokenOfRow) {
       continue;
     }
     auto byWeight = cast<moe::GroupedGemmWgradOp>(user);
+    if (!isGatheredBackward(byWeight.getDy())) {
+      byWeight.getXMutable().assign(
+          moe::PermuteOp::create(builder, permute.getLoc(), x, permute.getRowOfSlot()));
+      continue;
+    }
     replace(user, moe::GroupedGemmWgradGatherXOp::create(
                       builder, user->getLoc(), byWeight.getDw().getType(), byWeight.getDy(), x,
                       tokenOfRow, byWeight.getGroupSizes()));
@@ -145,6 +158,24 @@ void gatherDy(const Layer &layer, moe::RowsOfTokensOp rows) {
   gradient.erase();
 }
 
+/// They take rows of it that are not weighted.
+void permuteDy(const Layer &layer, moe::RowsOfTokensOp rows) {
+  moe::UnpermuteGradOp gradient = layer.gradient;
+  moe::GroupedGemmDgradGatedOp byData = layer.byData;
+  OpBuilder builder(byData);
+  Value dy =
+      moe::PermuteOp::create(builder, gradient.getLoc(), gradient.getDy(), gradient.getRowOfSlot());
+  auto weighted = moe::GroupedGemmDgradGatedWeightedOp::create(
+      builder, byData.getLoc(), dy, rows.getWeightOfRow(), gradient.getRowOfSlot(), byData.getW(),
+      byData.getGroupSizes(), byData.getGateUp(), byData.getActivationAttr());
+  byData.getDgateUp().replaceAllUsesWith(weighted.getDgateUp());
+  byData.getY().replaceAllUsesWith(weighted.getY());
+  byData.erase();
+  gradient.getDrows().replaceAllUsesWith(dy);
+  gradient.getDweights().replaceAllUsesWith(weighted.getDweights());
+  gradient.erase();
+}
+
 struct GatherRows : impl::GatherRowsBase<GatherRows> {
   using GatherRowsBase::GatherRowsBase;
 
@@ -166,7 +197,7 @@ struct GatherRows : impl::GatherRowsBase<GatherRows> {
       for (moe::PermuteOp permute : layer->permutes)
         gatherX(permute, rows.getTokenOfRow());
       if (layer->gradient)
-        gatherDy(*layer, rows);
+        (isGatheredBackward(layer->byData.getGateUp()) ? gatherDy : permuteDy)(*layer, rows);
     }
   }
 };

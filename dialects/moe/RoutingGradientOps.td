@@ -299,6 +299,46 @@ def MoE_GroupedGemmDgradGatedGatherOp : MoE_KernelOp<"grouped_gemm_dgrad_gated_g
   let hasVerifier = 1;
 }
 
+def MoE_GroupedGemmDgradGatedWeightedOp : MoE_KernelOp<"grouped_gemm_dgrad_gated_weighted",
+    [InferTypeOpAdaptor, AllElementTypesMatch<["dy", "w", "gate_up"]>]> {
+  let summary = "`moe.grouped_gemm_dgrad_gated_gather` of rows that were permuted before.";
+  let description = [{
+    `dgate_up` [R, 2 F], `y` [R, F] and `dweights` [T, k] are what
+    `moe.grouped_gemm_dgrad_gated_gather` makes, with p[r, f] = sum_n dy[r, n] w[e, n, f], for `dy`
+    [R, N], `weight_of_row` [R], `row_of_slot` [T, k], `w` [E, N, F], `group_sizes` [E] and `gate_up`
+    [R, 2 F]. `gather-rows` makes it, of rows that `moe.permute` made of the tokens' gradient.
+
+    Constraints:
+    - (C1) `dy` and `w` have the same N.
+    - (C2) `w` and `group_sizes` have the same E.
+    - (C3) `weight_of_row` and `gate_up` have the R of `dy`, and `gate_up` has twice as many columns
+      as `w`.
+    - (C4) `dy`, `w` and `gate_up` have the same element type.
+    - (C5) `dgate_up` has the type of `gate_up`, `y` is [R, F] of its elements, `dweights` [T, k] of
+      those of `weight_of_row`.
+    - (C6) activation is "silu".
+
+    ```mlir
+    %dgate_up, %y, %dweights = moe.grouped_gemm_dgrad_gated_weighted %dy, %weight_of_row,
+        %row_of_slot, %w, %group_sizes, %gate_up activation "silu"
+        : tensor<?x64xf32, #moe.rows<2 * "T">>, tensor<?xf32, #moe.rows<2 * "T">>,
+          tensor<?x2xi32, #moe.rows<"T">>, tensor<8x64x96xf32>, tensor<8xi32>,
+          tensor<?x192xf32, #moe.rows<2 * "T">>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$dy, MoE_FloatTensor<1>:$weight_of_row,
+                       MoE_I32Tensor<2>:$row_of_slot, MoE_Weight<3>:$w,
+                       MoE_I32Tensor<1>:$group_sizes, MoE_FloatTensor<2>:$gate_up,
+                       MoE_Activation:$activation);
+  let results = (outs MoE_FloatTensor<2>:$dgate_up, MoE_FloatTensor<2>:$y,
+                      MoE_FloatTensor<2>:$dweights);
+  let assemblyFormat = [{
+    $dy `,` $weight_of_row `,` $row_of_slot `,` $w `,` $group_sizes `,` $gate_up
+    `activation` $activation attr-dict `:` type(operands)
+  }];
+  let hasVerifier = 1;
+}
+
 def MoE_GroupedGemmWgradGatherXOp : MoE_KernelOp<"grouped_gemm_wgrad_gather_x",
     [AllElementTypesMatch<["dy", "x"]>]> {
   let summary = "`moe.grouped_gemm_wgrad` where `x` are tokens where they stand.";

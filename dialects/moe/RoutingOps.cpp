@@ -338,11 +338,11 @@ LogicalResult GroupedGemmGatedGatherOp::verify() {
                  failed(shapes.match("group_sizes", getGroupSizes(), {"E"})));
 }
 
-LogicalResult GroupedGemmDgradGatedGatherOp::inferReturnTypes(MLIRContext *,
-                                                              std::optional<Location> location,
-                                                              Adaptor op,
-                                                              SmallVectorImpl<Type> &types) {
-  // grouped_gemm_dgrad_gated_gather_c6
+/// Appends the types of dgate_up, y [R, F] and dweights [T, k] for the operands of `op`.
+template <typename Adaptor>
+static LogicalResult inferWeightedDgradGated(std::optional<Location> location, Adaptor op,
+                                             SmallVectorImpl<Type> &types) {
+  // grouped_gemm_dgrad_gated_gather_c6, grouped_gemm_dgrad_gated_weighted_c5
   Value slots = op.getRowOfSlot(), gateUp = op.getGateUp();
   types.push_back(gateUp.getType());
   return failure(
@@ -350,6 +350,13 @@ LogicalResult GroupedGemmDgradGatedGatherOp::inferReturnTypes(MLIRContext *,
                          elementOf(gateUp))) ||
       failed(inferTensor(location, types, {Extent::of(slots, 0), Extent::of(slots, 1)},
                          elementOf(op.getWeightOfRow()))));
+}
+
+LogicalResult GroupedGemmDgradGatedGatherOp::inferReturnTypes(MLIRContext *,
+                                                              std::optional<Location> location,
+                                                              Adaptor op,
+                                                              SmallVectorImpl<Type> &types) {
+  return inferWeightedDgradGated(location, op, types);
 }
 
 LogicalResult GroupedGemmDgradGatedGatherOp::verify() {
@@ -364,6 +371,27 @@ LogicalResult GroupedGemmDgradGatedGatherOp::verify() {
   // grouped_gemm_dgrad_gated_gather_c4
   return failure(failed(shapes.match("token_of_row", getTokenOfRow(), {"R"})) ||
                  failed(shapes.match("weight_of_row", getWeightOfRow(), {"R"})) ||
+                 failed(shapes.match("gate_up", getGateUp(), {"R", shapes["F"] * Extent(2)})));
+}
+
+LogicalResult GroupedGemmDgradGatedWeightedOp::inferReturnTypes(MLIRContext *,
+                                                                std::optional<Location> location,
+                                                                Adaptor op,
+                                                                SmallVectorImpl<Type> &types) {
+  return inferWeightedDgradGated(location, op, types);
+}
+
+LogicalResult GroupedGemmDgradGatedWeightedOp::verify() {
+  ShapeMatcher shapes(*this);
+  // grouped_gemm_dgrad_gated_weighted_c1, grouped_gemm_dgrad_gated_weighted_c2;
+  // grouped_gemm_dgrad_gated_weighted_c4 is a trait
+  if (failed(shapes.match("dy", getDy(), {"R", "N"})) ||
+      failed(shapes.match("row_of_slot", getRowOfSlot(), {"T", "k"})) ||
+      failed(shapes.match("w", getW(), {"E", "N", "F"})) ||
+      failed(shapes.match("group_sizes", getGroupSizes(), {"E"})))
+    return failure();
+  // grouped_gemm_dgrad_gated_weighted_c3
+  return failure(failed(shapes.match("weight_of_row", getWeightOfRow(), {"R"})) ||
                  failed(shapes.match("gate_up", getGateUp(), {"R", shapes["F"] * Extent(2)})));
 }
 

@@ -1,5 +1,5 @@
-// grouped_gemm_gated and grouped_gemm_dgrad_gated: the two kernels that each stands for, one after
-// the other.
+// grouped_gemm_gated, grouped_gemm_dgrad_gated and grouped_gemm_dgrad_gated_weighted: the kernels
+// that each stands for, one after the other.
 #include "kernels/cpu/KernelList.h"
 
 namespace switchyard::kernels::cpu {
@@ -31,6 +31,22 @@ void runGroupedGemmDgradGated(const Launch &launch) {
   const Tensor product[] = {o[0], o[1], o[2], o[5]}, gradient[] = {o[5], o[3], o[4]};
   runGroupedGemmDgrad(launchOf(launch, product));
   runGatedActivationGradAgain(launchOf(launch, gradient));
+}
+
+std::optional<std::string> prepareGroupedGemmDgradGatedWeighted(const Launch &launch) {
+  const Tensor *o = launch.operands.data();
+  const Tensor product[] = {o[0], o[3], o[4], o[7]};
+  return prepareGroupedGemmDgrad(launchOf(launch, product));
+}
+
+void runGroupedGemmDgradGatedWeighted(const Launch &launch) {
+  // The product is made where y belongs, which takes its place when the weights' gradient is done.
+  const Tensor *o = launch.operands.data();
+  const Tensor product[] = {o[0], o[3], o[4], o[7]}, weights[] = {o[7], o[5], o[2], o[8]},
+               gradient[] = {o[7], o[1], o[5], o[6]};
+  runGroupedGemmDgrad(launchOf(launch, product));
+  runGatedActivationDots(launchOf(launch, weights));
+  runGatedActivationGradWeighted(launchOf(launch, gradient));
 }
 
 } // namespace switchyard::kernels::cpu

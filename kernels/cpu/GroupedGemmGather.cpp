@@ -43,18 +43,14 @@ void runGroupedGemmGatedGather(const Launch &launch) {
 
 std::optional<std::string> prepareGroupedGemmDgradGatedGather(const Launch &launch) {
   const Tensor *o = launch.operands.data(), rows = rowsOf(launch, o[0], o[1]);
-  const Tensor product[] = {rows, o[4], o[5], o[8]};
-  return prepareGroupedGemmDgrad(launchOf(launch, product, rows));
+  const Tensor product[] = {rows, o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9]};
+  return prepareGroupedGemmDgradGatedWeighted(launchOf(launch, product, rows));
 }
 
 void runGroupedGemmDgradGatedGather(const Launch &launch) {
-  // The product is made where y belongs, which takes its place when the weights' gradient is done.
   const Tensor *o = launch.operands.data(), rows = gather(launch, o[0], o[1]);
-  const Tensor product[] = {rows, o[4], o[5], o[8]}, weights[] = {o[8], o[6], o[3], o[9]},
-               gradient[] = {o[8], o[2], o[6], o[7]};
-  runGroupedGemmDgrad(launchOf(launch, product, rows));
-  runGatedActivationDots(launchOf(launch, weights, rows));
-  runGatedActivationGradWeighted(launchOf(launch, gradient, rows));
+  const Tensor product[] = {rows, o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9]};
+  runGroupedGemmDgradGatedWeighted(launchOf(launch, product, rows));
 }
 
 std::optional<std::string> prepareGroupedGemmWgradGatherX(const Launch &launch) {

@@ -50,6 +50,8 @@ std::optional<std::string> prepareGroupedGemmGated(const Launch &launch);
 void runGroupedGemmGated(const Launch &launch);
 std::optional<std::string> prepareGroupedGemmDgradGated(const Launch &launch);
 void runGroupedGemmDgradGated(const Launch &launch);
+std::optional<std::string> prepareGroupedGemmDgradGatedWeighted(const Launch &launch);
+void runGroupedGemmDgradGatedWeighted(const Launch &launch);
 
 // GroupedGemmGather.cpp
 std::optional<std::string> prepareGroupedGemmGatedGather(const Launch &launch);

@@ -25,6 +25,8 @@ constexpr Kernel kKernels[] = {
     {"grouped_gemm_dgrad_gated", prepareGroupedGemmDgradGated, runGroupedGemmDgradGated},
     {"grouped_gemm_dgrad_gated_gather", prepareGroupedGemmDgradGatedGather,
      runGroupedGemmDgradGatedGather},
+    {"grouped_gemm_dgrad_gated_weighted", prepareGroupedGemmDgradGatedWeighted,
+     runGroupedGemmDgradGatedWeighted},
     {"grouped_gemm_gated", prepareGroupedGemmGated, runGroupedGemmGated},
     {"grouped_gemm_gated_gather", prepareGroupedGemmGatedGather, runGroupedGemmGatedGather},
     {"grouped_gemm_wgrad", prepareGroupedGemmWgrad, runGroupedGemmWgrad},

@@ -46,6 +46,7 @@ constexpr auto kTable = [] {
       &kGroupedGemmDgrad,
       &kGroupedGemmDgradGated,
       &kGroupedGemmDgradGatedGather,
+      &kGroupedGemmDgradGatedWeighted,
       &kGroupedGemmGated,
       &kGroupedGemmGatedGather,
       &kGroupedGemmWgrad,

@@ -7,6 +7,7 @@
 //   forward, dgrad, wgrad                   grouped_gemm and its gradients by data and by weight
 //   gated, gated_gather                     of gate_up, with the activation
 //   dgrad_gated, dgrad_gated_gather         of down, with the activation's gradient
+//   dgrad_gated_weighted                    dgrad_gated_gather of rows permuted before
 //   wgrad_gather_x, wgrad_gather_dy         of gate_up, of down
 //   dense                                   [R, K] by one matrix [N, K]: as many FLOPs
 //

@@ -1,5 +1,7 @@
 #include "tools/moe-bench/MoeLayer.h"
 
+#include "kernels/signatures/grouped_gemm_gather.h"
+
 #include <set>
 
 namespace switchyard::bench {
@@ -75,6 +77,18 @@ Steps backwardSteps(const LayerShape &shape, LayerKernels kernels) {
             {"grouped_gemm_wgrad", {"dhidden", "rows", "group_sizes", "dgate_up"}}});
     break;
   case LayerKernels::Gathered:
+    if (shape.expertSize > kernels::kWidestGatheredExpert) { // as gather-rows does
+      append(steps, {{"permute", {"dy", "row_of_slot", "dy_rows"}},
+                     {"grouped_gemm_dgrad_gated_weighted",
+                      {"dy_rows", "weight_of_row", "row_of_slot", "down", "group_sizes", "hidden",
+                       "dhidden", "activated", "dweights"},
+                      {0}},
+                     {"grouped_gemm_wgrad", {"dy_rows", "activated", "group_sizes", "ddown"}},
+                     {"grouped_gemm_dgrad", {"dhidden", "gate_up", "group_sizes", "drows"}},
+                     {"permute", {"x", "row_of_slot", "rows"}},
+                     {"grouped_gemm_wgrad", {"dhidden", "rows", "group_sizes", "dgate_up"}}});
+      break;
+    }
     append(steps, {{"grouped_gemm_dgrad_gated_gather",
                     {"dy", "token_of_row", "weight_of_row", "row_of_slot", "down", "group_sizes",
                      "hidden", "dhidden", "activated", "dweights"},
@@ -143,6 +157,7 @@ std::vector<Declaration> declarations(const LayerShape &shape, DType dtype) {
           {"results", dtype, {rows, width}},
           {"y", dtype, {tokens, width}},
           {"dy", dtype, {tokens, width}},
+          {"dy_rows", dtype, {rows, width}},
           {"dresults", dtype, {rows, width}},
           {"dweights", DType::F32, {tokens, k}},
           {"dactivated", dtype, {rows, ffn}},

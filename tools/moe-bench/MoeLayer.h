@@ -16,7 +16,8 @@ namespace switchyard::bench {
 enum class LayerKernels : uint8_t {
   Single,   // a kernel an op
   Fused,    // products do the activation on their way; the same bits
-  Gathered, // and read tokens where they stand, with no rows and no results kept for backward
+  Gathered, // and read tokens where they stand, those of wide experts' backward permute them again:
+            // no rows and no results are kept for backward
 };
 
 class MoeLayer {

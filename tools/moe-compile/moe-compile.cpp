@@ -85,9 +85,9 @@ int main(int argc, char **argv) {
                "op a kernel of its own. Default: true");
   app.add_flag(
       "--gather", arguments.gather,
-      "Let the experts' products take tokens where they stand, where they are fused and no "
-      "rank exchanges tokens: less memory. --gather=false: copy the tokens into the order "
-      "of the experts first. Default: true");
+      "Let the experts' products take tokens where they stand, or copies that are not kept, "
+      "where they are fused and no rank exchanges tokens: less memory. --gather=false: copy "
+      "the tokens into the order of the experts first. Default: true");
   app.add_option(
          "--emit", arguments.emit,
          "What to write: moe (the imported module), dist (the programs on many ranks), plan "

@@ -130,6 +130,12 @@ func.func @gathered_experts(%dy: !hidden, %x: !hidden, %token_of_row: tensor<?xi
       %w, %group_sizes, %gate_up activation "silu"
       : !hidden, tensor<?xi32, #moe.rows<2 * "T">>, tensor<?xf32, #moe.rows<2 * "T">>, !slots, tensor<8x64x32xbf16>,
         tensor<8xi32>, !rows
+  // CHECK: moe.grouped_gemm_dgrad_gated_weighted %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}} activation "silu"
+  // CHECK-SAME: : tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<?xf32, #moe.rows<2 * "T">>, tensor<?x2xi32, #moe.rows<"T">>, tensor<8x64x32xbf16>, tensor<8xi32>, tensor<?x64xbf16, #moe.rows<2 * "T">>
+  // GENERIC: "moe.grouped_gemm_dgrad_gated_weighted"{{.*}} -> (tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<?x32xbf16, #moe.rows<2 * "T">>, tensor<?x2xf32, #moe.rows<"T">>)
+  %dwide, %wide, %dwide_weights = moe.grouped_gemm_dgrad_gated_weighted %gate_up, %weight_of_row, %row_of_slot, %w,
+      %group_sizes, %gate_up activation "silu"
+      : !rows, tensor<?xf32, #moe.rows<2 * "T">>, !slots, tensor<8x64x32xbf16>, tensor<8xi32>, !rows
   // CHECK: moe.grouped_gemm_wgrad_gather_dy %[[DY]], %[[TOKENS]], %[[AGAIN]], %{{[^ ,]+}}
   // CHECK-SAME: : tensor<?x64xbf16, #moe.rows<"T">>, tensor<?xi32, #moe.rows<2 * "T">>, tensor<?x32xbf16, #moe.rows<2 * "T">>, tensor<8xi32> -> tensor<8x64x32xf32>
   %ddown = moe.grouped_gemm_wgrad_gather_dy %dy, %token_of_row, %again, %group_sizes

@@ -527,6 +527,104 @@ func.func @grouped_gemm_dgrad_gated_gather_c7(%dy: tensor<4x6xf32>, %token_of_ro
 
 // -----
 
+func.func @grouped_gemm_dgrad_gated_weighted_c1(%dy: tensor<7x6xf32>, %weight_of_row: tensor<7xf32>,
+                                                %row_of_slot: tensor<4x2xi32>, %w: tensor<3x7x5xf32>,
+                                                %group_sizes: tensor<3xi32>, %gate_up: tensor<7x10xf32>) {
+  // expected-error@+1 {{expects dimension 1 of w to be N = 6, as dimension 1 of dy is, but it is 7}}
+  %d, %y, %dweights = moe.grouped_gemm_dgrad_gated_weighted %dy, %weight_of_row, %row_of_slot, %w, %group_sizes,
+      %gate_up activation "silu"
+      : tensor<7x6xf32>, tensor<7xf32>, tensor<4x2xi32>, tensor<3x7x5xf32>, tensor<3xi32>, tensor<7x10xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_gated_weighted_c2(%dy: tensor<7x6xf32>, %weight_of_row: tensor<7xf32>,
+                                                %row_of_slot: tensor<4x2xi32>, %w: tensor<3x6x5xf32>,
+                                                %group_sizes: tensor<4xi32>, %gate_up: tensor<7x10xf32>) {
+  // expected-error@+1 {{expects dimension 0 of group_sizes to be E = 3, as dimension 0 of w is, but it is 4}}
+  %d, %y, %dweights = moe.grouped_gemm_dgrad_gated_weighted %dy, %weight_of_row, %row_of_slot, %w, %group_sizes,
+      %gate_up activation "silu"
+      : tensor<7x6xf32>, tensor<7xf32>, tensor<4x2xi32>, tensor<3x6x5xf32>, tensor<4xi32>, tensor<7x10xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_gated_weighted_c3(%dy: tensor<7x6xf32>, %weight_of_row: tensor<7xf32>,
+                                                %row_of_slot: tensor<4x2xi32>, %w: tensor<3x6x5xf32>,
+                                                %group_sizes: tensor<3xi32>, %gate_up: tensor<7x12xf32>) {
+  // expected-error@+1 {{expects dimension 1 of gate_up to be 10, but it is 12}}
+  %d, %y, %dweights = moe.grouped_gemm_dgrad_gated_weighted %dy, %weight_of_row, %row_of_slot, %w, %group_sizes,
+      %gate_up activation "silu"
+      : tensor<7x6xf32>, tensor<7xf32>, tensor<4x2xi32>, tensor<3x6x5xf32>, tensor<3xi32>, tensor<7x12xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_gated_weighted_c3_weights(%dy: tensor<7x6xf32>, %weight_of_row: tensor<8xf32>,
+                                                        %row_of_slot: tensor<4x2xi32>, %w: tensor<3x6x5xf32>,
+                                                        %group_sizes: tensor<3xi32>, %gate_up: tensor<7x10xf32>) {
+  // expected-error@+1 {{expects dimension 0 of weight_of_row to be R = 7, as dimension 0 of dy is, but it is 8}}
+  %d, %y, %dweights = moe.grouped_gemm_dgrad_gated_weighted %dy, %weight_of_row, %row_of_slot, %w, %group_sizes,
+      %gate_up activation "silu"
+      : tensor<7x6xf32>, tensor<8xf32>, tensor<4x2xi32>, tensor<3x6x5xf32>, tensor<3xi32>, tensor<7x10xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_gated_weighted_c3_rows(%dy: tensor<7x6xf32>, %weight_of_row: tensor<7xf32>,
+                                                     %row_of_slot: tensor<4x2xi32>, %w: tensor<3x6x5xf32>,
+                                                     %group_sizes: tensor<3xi32>, %gate_up: tensor<4x10xf32>) {
+  // expected-error@+1 {{expects dimension 0 of gate_up to be R = 7, as dimension 0 of dy is, but it is 4}}
+  %d, %y, %dweights = moe.grouped_gemm_dgrad_gated_weighted %dy, %weight_of_row, %row_of_slot, %w, %group_sizes,
+      %gate_up activation "silu"
+      : tensor<7x6xf32>, tensor<7xf32>, tensor<4x2xi32>, tensor<3x6x5xf32>, tensor<3xi32>, tensor<4x10xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_gated_weighted_c4(%dy: tensor<7x6xf32>, %weight_of_row: tensor<7xf32>,
+                                                %row_of_slot: tensor<4x2xi32>, %w: tensor<3x6x5xf32>,
+                                                %group_sizes: tensor<3xi32>, %gate_up: tensor<7x10xbf16>) {
+  // expected-error@+1 {{failed to verify that all of {dy, w, gate_up} have same element type}}
+  %d, %y, %dweights = moe.grouped_gemm_dgrad_gated_weighted %dy, %weight_of_row, %row_of_slot, %w, %group_sizes,
+      %gate_up activation "silu"
+      : tensor<7x6xf32>, tensor<7xf32>, tensor<4x2xi32>, tensor<3x6x5xf32>, tensor<3xi32>, tensor<7x10xbf16>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_gated_weighted_c5(%dy: tensor<7x6xf32>, %weight_of_row: tensor<7xbf16>,
+                                                %row_of_slot: tensor<4x2xi32>, %w: tensor<3x6x5xf32>,
+                                                %group_sizes: tensor<3xi32>, %gate_up: tensor<7x10xf32>) {
+  // expected-error@+2 {{inferred type(s) 'tensor<7x10xf32>', 'tensor<7x5xf32>', 'tensor<4x2xbf16>' are incompatible with return type(s) of operation 'tensor<7x10xf32>', 'tensor<7x5xf32>', 'tensor<4x2xf32>'}}
+  // expected-error@+1 {{failed to infer returned types}}
+  %d, %y, %dweights = "moe.grouped_gemm_dgrad_gated_weighted"(%dy, %weight_of_row, %row_of_slot, %w, %group_sizes,
+      %gate_up) {activation = "silu"}
+      : (tensor<7x6xf32>, tensor<7xbf16>, tensor<4x2xi32>, tensor<3x6x5xf32>, tensor<3xi32>, tensor<7x10xf32>)
+      -> (tensor<7x10xf32>, tensor<7x5xf32>, tensor<4x2xf32>)
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_dgrad_gated_weighted_c6(%dy: tensor<7x6xf32>, %weight_of_row: tensor<7xf32>,
+                                                %row_of_slot: tensor<4x2xi32>, %w: tensor<3x6x5xf32>,
+                                                %group_sizes: tensor<3xi32>, %gate_up: tensor<7x10xf32>) {
+  // expected-error@+1 {{attribute 'activation' failed to satisfy constraint: string attribute which is "silu"}}
+  %d, %y, %dweights = moe.grouped_gemm_dgrad_gated_weighted %dy, %weight_of_row, %row_of_slot, %w, %group_sizes,
+      %gate_up activation "relu"
+      : tensor<7x6xf32>, tensor<7xf32>, tensor<4x2xi32>, tensor<3x6x5xf32>, tensor<3xi32>, tensor<7x10xf32>
+  return
+}
+
+// -----
+
 func.func @grouped_gemm_wgrad_gather_x_c1(%dy: tensor<4x6xbf16>, %x: tensor<4x8xbf16>, %token_of_row: tensor<7xi32>,
                                           %group_sizes: tensor<3xi32>) {
   // expected-error@+1 {{expects dimension 0 of dy to be R = 7, as dimension 0 of token_of_row is, but it is 4}}

@@ -1,5 +1,6 @@
-// The grouped GEMMs that gather tokens: against float64, and where nothing is weighted bit by bit
-// against permute and the kernel that takes its rows.
+// The grouped GEMMs that gather tokens, and the one of rows that were permuted for it: against
+// float64, and where nothing is weighted bit by bit against permute and the kernel that takes its
+// rows.
 #include "test/kernels/conformance/GroupedReference.h"
 
 #include <algorithm>
@@ -43,15 +44,14 @@ void wgradGatherDy(std::vector<Array> &o) {
   o[4] = operands[3];
 }
 
-/// Operands dy, token_of_row, weight_of_row, row_of_slot, w, group_sizes, gate_up, dgate_up, y,
-/// dweights.
-void dgradGatedGather(std::vector<Array> &o) {
-  const Array &gateUp = o[6];
-  Array &dgateUp = o[7], &y = o[8], &dweights = o[9];
+/// Operands dy, weight_of_row, row_of_slot, w, group_sizes, gate_up, dgate_up, y, dweights.
+void dgradGatedWeighted(std::vector<Array> &o) {
+  const Array &gateUp = o[5];
+  Array &dgateUp = o[6], &y = o[7], &dweights = o[8];
   int64_t rows = y.dims[0], width = y.dims[1];
   std::vector<double> dots(rows, 0.0);
-  forEachProduct(rowsOf(o[0], o[1]), o[4], o[5], false, [&](int64_t row, int64_t i, double sum) {
-    double product = roundTo(y.dtype, sum), weight = o[2].values[row], d = weight * product;
+  forEachProduct(o[0], o[3], o[4], false, [&](int64_t row, int64_t i, double sum) {
+    double product = roundTo(y.dtype, sum), weight = o[1].values[row], d = weight * product;
     double gate = gateUp.at(row, i), up = gateUp.at(row, width + i), s = sigmoid(gate);
     double activated = roundTo(y.dtype, roundTo(y.dtype, gate * s) * up);
     dgateUp.at(row, i) = d * up * (s + gate * s * (1 - s));
@@ -60,9 +60,17 @@ void dgradGatedGather(std::vector<Array> &o) {
     dots[row] += product * activated;
   });
   for (int64_t slot = 0; slot < dweights.count(); ++slot) {
-    auto row = static_cast<int64_t>(o[3].values[slot]);
+    auto row = static_cast<int64_t>(o[2].values[slot]);
     dweights.values[slot] = row >= 0 && row < rows ? dots[row] : 0;
   }
+}
+
+/// The same with operands dy, token_of_row, weight_of_row and so on.
+void dgradGatedGather(std::vector<Array> &o) {
+  std::vector<Array> operands = {rowsOf(o[0], o[1])};
+  operands.insert(operands.end(), o.begin() + 2, o.end());
+  dgradGatedWeighted(operands);
+  std::copy_n(operands.begin() + 6, 3, o.begin() + 7);
 }
 
 /// tokens * topK rows; what is contracted is `depth`, or for a gradient by weight the rows.
@@ -114,6 +122,14 @@ public:
             kSilu};
   }
 
+  Call dgradWeighted(DType weights) {
+    Call call = dgradGated(weights);
+    call.kernel = "grouped_gemm_dgrad_gated_weighted";
+    call.operands.erase(call.operands.begin() + 1);
+    call.operands[0] = random({routing_.rows(), routing_.depth});
+    return call;
+  }
+
   Call wgradX(DType result) {
     return {"grouped_gemm_wgrad_gather_x",
             {random({routing_.rows(), routing_.width}), tokens(routing_.depth), tokenOfRow_, sizes_,
@@ -156,6 +172,12 @@ TEST_P(GroupedGemmGatherTest, Gated) {
 TEST_P(GroupedGemmGatherTest, DgradGated) {
   for (DType weights : kFloats)
     expectConforms(calls_.dgradGated(weights), dgradGatedGather,
+                   gatedOptions(weights == DType::BF16 ? weights : dtype()));
+}
+
+TEST_P(GroupedGemmGatherTest, DgradWeighted) {
+  for (DType weights : kFloats)
+    expectConforms(calls_.dgradWeighted(weights), dgradGatedWeighted,
                    gatedOptions(weights == DType::BF16 ? weights : dtype()));
 }
 
@@ -231,11 +253,12 @@ INSTANTIATE_TEST_SUITE_P(
                                      // Rows, for the gradients by weight.
                                      Routing{1700, 2, 24, 40, {3080, 0, 200, 100}})));
 
-/// All four, of bfloat16 on one thread.
+/// All of them, of bfloat16 on one thread.
 void expectManyConform(const Routing &routing) {
   Calls calls(DType::BF16, routing, 53);
   expectConforms(calls.gated(), gatedGather, manyExperts());
   expectConforms(calls.dgradGated(DType::F32), dgradGatedGather, manyExperts());
+  expectConforms(calls.dgradWeighted(DType::F32), dgradGatedWeighted, manyExperts());
   for (DType result : kFloats) {
     expectConforms(calls.wgradX(result), wgradGatherX, {.threads = {1}});
     expectConforms(calls.wgradDy(result), wgradGatherDy, {.threads = {1}});
@@ -279,12 +302,14 @@ TEST(GroupedGemmGather, TokensAndRowsThatDoNotExistAreNone) {
   Array slots = arrayOf(DType::I32, {3, 2}, {0, 6, 2147483647, 3, -2147483648.0, 3});
   for (DType dtype : kFloats) {
     Calls calls(dtype, routing, 59);
-    Call gated = calls.gated(), byData = calls.dgradGated(DType::F32), x = calls.wgradX(DType::F32),
+    Call gated = calls.gated(), byData = calls.dgradGated(DType::F32),
+         weighted = calls.dgradWeighted(DType::F32), x = calls.wgradX(DType::F32),
          dy = calls.wgradDy(DType::F32);
     gated.operands[1] = byData.operands[1] = x.operands[2] = dy.operands[1] = tokens;
-    byData.operands[3] = slots;
+    byData.operands[3] = weighted.operands[2] = slots;
     expectConforms(gated, gatedGather, gatedOptions(dtype));
     expectConforms(byData, dgradGatedGather, gatedOptions(dtype));
+    expectConforms(weighted, dgradGatedWeighted, gatedOptions(dtype));
     expectConforms(x, wgradGatherX);
     expectConforms(dy, wgradGatherDy);
   }

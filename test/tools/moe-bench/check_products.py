@@ -23,6 +23,7 @@ def counts(records):
         "down forward": (down, activated + x + sizes), "down dgrad": (down, activated + x + sizes),
         "down wgrad": (down, activated + x + sizes), "down dgrad_gated": (down, x + 2 * hidden + activated + sizes),
         "down dgrad_gated_gather": (down, x_tokens + 3 * index + dweights + 2 * hidden + activated + sizes),
+        "down dgrad_gated_weighted": (down, x + 2 * index + dweights + 2 * hidden + activated + sizes),
         "down wgrad_gather_dy": (down, x_tokens + index + activated + sizes), "down dense": (down // 4, activated + x)}
     for record in records:
         words = record["case"].split()

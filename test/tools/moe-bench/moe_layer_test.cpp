@@ -11,6 +11,8 @@ namespace switchyard::bench {
 namespace {
 
 constexpr LayerShape kShape{.tokens = 13, .width = 8, .expertSize = 6, .experts = 4, .topK = 2};
+constexpr LayerShape kWideShape{
+    .tokens = 5, .width = 4, .expertSize = 513, .experts = 3, .topK = 2};
 
 using Values = std::map<std::string, std::vector<double>>;
 
@@ -27,8 +29,9 @@ Values read(Device &device, const MoeLayer &layer) {
 }
 
 /// One expert's output for a token's row, its element `d`.
-double expertOutput(const Values &v, int64_t token, int64_t expert, int64_t d) {
-  const auto [tokens, width, ffn, experts, topK] = kShape;
+double expertOutput(const LayerShape &shape, const Values &v, int64_t token, int64_t expert,
+                    int64_t d) {
+  const auto [tokens, width, ffn, experts, topK] = shape;
   double sum = 0;
   for (int64_t f = 0; f < ffn; ++f) {
     double gate = 0, up = 0;
@@ -42,8 +45,8 @@ double expertOutput(const Values &v, int64_t token, int64_t expert, int64_t d) {
   return sum;
 }
 
-std::vector<double> reference(const Values &v) {
-  const auto [tokens, width, ffn, experts, topK] = kShape;
+std::vector<double> reference(const LayerShape &shape, const Values &v) {
+  const auto [tokens, width, ffn, experts, topK] = shape;
   std::vector<double> y(tokens * width);
   for (int64_t token = 0; token < tokens; ++token) {
     std::vector<std::pair<double, int64_t>> scores;
@@ -57,14 +60,15 @@ std::vector<double> reference(const Values &v) {
     const double sum = scores[0].first + scores[1].first;
     for (int64_t j = 0; j < topK; ++j)
       for (int64_t d = 0; d < width; ++d)
-        y[token * width + d] += scores[j].first / sum * expertOutput(v, token, scores[j].second, d);
+        y[token * width + d] +=
+            scores[j].first / sum * expertOutput(shape, v, token, scores[j].second, d);
   }
   return y;
 }
 
 /// <y, dy>.
-double objective(const Values &v) {
-  const std::vector<double> y = reference(v);
+double objective(const LayerShape &shape, const Values &v) {
+  const std::vector<double> y = reference(shape, v);
   double sum = 0;
   for (size_t i = 0; i < y.size(); ++i)
     sum += y[i] * v.at("dy")[i];
@@ -80,8 +84,8 @@ protected:
   }
 
   /// A layer after both directions.
-  std::unique_ptr<MoeLayer> run(LayerKernels kernels) {
-    auto layer = MoeLayer::create(*device_, kTarget, kShape, kernels::DType::F32, kernels);
+  std::unique_ptr<MoeLayer> run(LayerKernels kernels, const LayerShape &shape = kShape) {
+    auto layer = MoeLayer::create(*device_, kTarget, shape, kernels::DType::F32, kernels);
     EXPECT_TRUE(layer.ok()) << layer.status().message();
     if (!layer.ok() || !(*layer)->forward().ok() || !(*layer)->backward().ok())
       return nullptr;
@@ -92,21 +96,24 @@ protected:
   std::unique_ptr<Device> device_;
 };
 
-class EachMoeLayerTest : public MoeLayerTest, public testing::WithParamInterface<LayerKernels> {
+class EachMoeLayerTest : public MoeLayerTest,
+                         public testing::WithParamInterface<std::pair<LayerKernels, LayerShape>> {
 protected:
   void SetUp() override {
     MoeLayerTest::SetUp();
-    layer_ = run(GetParam());
+    layer_ = run(GetParam().first, shape());
     ASSERT_NE(layer_, nullptr);
     values_ = read(*device_, *layer_);
   }
+
+  static const LayerShape &shape() { return GetParam().second; }
 
   std::unique_ptr<MoeLayer> layer_;
   Values values_;
 };
 
 TEST_P(EachMoeLayerTest, ForwardIsTheLayers) {
-  const std::vector<double> expected = reference(values_);
+  const std::vector<double> expected = reference(shape(), values_);
   double largest = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
     EXPECT_NEAR(values_["y"][i], expected[i], 1e-9);
@@ -124,9 +131,9 @@ TEST_P(EachMoeLayerTest, GradientsAreThoseOfTheLayer) {
       constexpr double kStep = 1e-5;
       Values moved = values_;
       moved[name][i] += kStep;
-      double difference = objective(moved);
+      double difference = objective(shape(), moved);
       moved[name][i] -= 2 * kStep;
-      difference = (difference - objective(moved)) / (2 * kStep);
+      difference = (difference - objective(shape(), moved)) / (2 * kStep);
       EXPECT_NEAR(values_[std::string("d") + name][i], difference,
                   1e-10 + 1e-3 * std::abs(difference))
           << name << " " << i;
@@ -137,8 +144,10 @@ TEST_P(EachMoeLayerTest, GradientsAreThoseOfTheLayer) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, EachMoeLayerTest,
-                         testing::Values(LayerKernels::Single, LayerKernels::Fused,
-                                         LayerKernels::Gathered));
+                         testing::Values(std::pair(LayerKernels::Single, kShape),
+                                         std::pair(LayerKernels::Fused, kShape),
+                                         std::pair(LayerKernels::Gathered, kShape),
+                                         std::pair(LayerKernels::Gathered, kWideShape)));
 
 TEST_F(MoeLayerTest, IsTheSameBitsUnfused) {
   std::unique_ptr<MoeLayer> single = run(LayerKernels::Single), fused = run(LayerKernels::Fused);
@@ -147,8 +156,8 @@ TEST_F(MoeLayerTest, IsTheSameBitsUnfused) {
 }
 
 /// Bytes of x, and of what each way of computing it keeps beside hidden.
-constexpr int64_t keptBytes(int64_t others) {
-  const auto [tokens, width, ffn, experts, topK] = kShape;
+constexpr int64_t keptBytes(int64_t others, const LayerShape &shape = kShape) {
+  const auto [tokens, width, ffn, experts, topK] = shape;
   return 4 * (tokens * width + tokens * topK * 2 * ffn + others);
 }
 
@@ -169,6 +178,15 @@ TEST_F(MoeLayerTest, KeepsNoCopiesOfTokensWhereTheyAreGathered) {
   ASSERT_NE(gathered, nullptr);
   // Logits, sizes; experts and row of each slot, token and weight of each row.
   EXPECT_EQ(gathered->keptBytes(), keptBytes(tokens * experts + experts + 4 * tokens * topK));
+}
+
+TEST_F(MoeLayerTest, KeepsNoCopiesOfTokensThatArePermutedAgain) {
+  const auto [tokens, width, ffn, experts, topK] = kWideShape;
+  std::unique_ptr<MoeLayer> layer = run(LayerKernels::Gathered, kWideShape);
+  ASSERT_NE(layer, nullptr);
+  // The same but for the token of each row.
+  EXPECT_EQ(layer->keptBytes(),
+            keptBytes(tokens * experts + experts + 3 * tokens * topK, kWideShape));
 }
 
 TEST(LayerShape, IsFiveIntegers) {
