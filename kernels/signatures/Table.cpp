@@ -51,6 +51,7 @@ constexpr auto kTable = [] {
       &kGroupedGemmWgrad,
       &kGroupedGemmWgradGatherDy,
       &kGroupedGemmWgradGatherX,
+      &kGroupedGemmWgradSquared,
       &kLinear,
       &kLinearCrossEntropy,
       &kLinearCrossEntropyGrad,
