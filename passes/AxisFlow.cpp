@@ -60,10 +60,14 @@ LogicalResult AxisFlow::run(func::FuncOp program, AxisKind inputs) {
         isUpdate || llvm::any_of(op.getOperands(), [&](Value value) { return isOfUpdate(value); });
     if (failed(visit(&op)))
       return failure();
-    if (auto gradient = dyn_cast<moe::GradientOp>(op))
+    if (auto gradient = dyn_cast<moe::GradientOp>(op)) {
       ofUpdate_.insert(gradient.getValue());
-    else if (updates_)
+      // Its squares were made before the mark, with it.
+      if (auto squared = gradient.getValue().getDefiningOp<moe::GroupedGemmWgradSquaredOp>())
+        ofUpdate_.insert(squared.getSquares());
+    } else if (updates_) {
       ofUpdate_.insert_range(op.getResults());
+    }
   }
   return success();
 }

@@ -101,4 +101,32 @@ def GatherRows : Pass<"gather-rows", "::mlir::ModuleOp"> {
   let dependentDialects = ["::switchyard::moe::MoEDialect"];
 }
 
+def FuseNorm : Pass<"fuse-norm", "::mlir::ModuleOp"> {
+  let summary = "Let the gradients of the experts' weights bring their parts of the norm";
+  let description = [{
+    A `moe.grouped_gemm_wgrad` and the one `moe.sum_of_squares` of its block that takes its result become one op, so that the
+    gradient is not read again for the norm. The gradient is the same bits, its squares may be added in another order.
+
+    It is for a step that is one program, on one rank: elsewhere what is squared is a state, or a sum over ranks. It runs
+    behind `gather-rows`, and leaves the gradients by weight that gather as they are. `enable=false` changes nothing.
+
+    Before:
+
+    ```mlir
+    %ddown = moe.grouped_gemm_wgrad %drows, %hidden, %sizes : ...
+    moe.gradient @down, %ddown : tensor<8x64x96xbf16>
+    %square = moe.sum_of_squares %ddown : tensor<8x64x96xbf16>
+    ```
+
+    After:
+
+    ```mlir
+    %ddown, %square = moe.grouped_gemm_wgrad_squared %drows, %hidden, %sizes : ...
+    moe.gradient @down, %ddown : tensor<8x64x96xbf16>
+    ```
+  }];
+  let options = [Option<"enable", "enable", "bool", "true", "Whether to fuse at all">];
+  let dependentDialects = ["::switchyard::moe::MoEDialect"];
+}
+
 #endif // SWITCHYARD_FUSION_PASSES

@@ -186,6 +186,34 @@ def MoE_GroupedGemmWgradOp : MoE_KernelOp<"grouped_gemm_wgrad",
   let hasVerifier = 1;
 }
 
+def MoE_GroupedGemmWgradSquaredOp : MoE_KernelOp<"grouped_gemm_wgrad_squared",
+    [AllElementTypesMatch<["dy", "x"]>]> {
+  let summary = "`moe.grouped_gemm_wgrad`, and the sum of its squares.";
+  let description = [{
+    `dw` [E, N, K] is `moe.grouped_gemm_wgrad` of `dy` [R, N], `x` [R, K] and `group_sizes` [E], the
+    same bits; `squares` is `moe.sum_of_squares` of `dw` as it is stored, whose terms may be added in
+    another order. `fuse-norm` makes it.
+
+    Constraints:
+    - (C1) `dy` and `x` have the same R.
+    - (C2) `dy` and `x` have the same element type.
+    - (C3) `dw` is [E, N, K].
+    - (C4) `dw` is in f32 or has the element type of `dy` and `x`.
+
+    ```mlir
+    %dw, %squares = moe.grouped_gemm_wgrad_squared %dy, %x, %group_sizes
+        : tensor<?x192xbf16, #moe.rows<2 * "T">>, tensor<?x64xbf16, #moe.rows<2 * "T">>,
+          tensor<8xi32> -> tensor<8x192x64xbf16>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$dy, MoE_FloatTensor<2>:$x,
+                       MoE_StaticTensor<"kI32", "i32", 1>:$group_sizes);
+  let results = (outs MoE_FloatTensor<3>:$dw, MoE_F32Scalar:$squares);
+  let assemblyFormat =
+      "$dy `,` $x `,` $group_sizes attr-dict `:` type(operands) `->` type($dw)";
+  let hasVerifier = 1;
+}
+
 def MoE_GatedActivationGradOp : MoE_KernelOp<"gated_activation_grad",
     [AllTypesMatch<["gate_up", "dgate_up"]>, AllElementTypesMatch<["dy", "gate_up"]>]> {
   let summary = "Gradient of `moe.gated_activation`.";

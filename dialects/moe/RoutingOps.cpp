@@ -236,15 +236,24 @@ void GroupedGemmWgradOp::build(OpBuilder &builder, OperationState &state, Value 
         dy, x, groupSizes);
 }
 
+template <typename Op>
+static LogicalResult verifyWgrad(Op op) {
+  // grouped_gemm_wgrad_c1, grouped_gemm_wgrad_c3, grouped_gemm_wgrad_c4 and those of
+  // grouped_gemm_wgrad_squared; their second ones are traits
+  ShapeMatcher shapes(op);
+  return failure(failed(shapes.match("dy", op.getDy(), {"R", "N"})) ||
+                 failed(shapes.match("x", op.getX(), {"R", "K"})) ||
+                 failed(shapes.match("group_sizes", op.getGroupSizes(), {"E"})) ||
+                 failed(shapes.match("dw", op.getDw(), {"E", "N", "K"})) ||
+                 failed(verifySumElement(op, op.getDw(), op.getDy())));
+}
+
 LogicalResult GroupedGemmWgradOp::verify() {
-  // grouped_gemm_wgrad_c1, grouped_gemm_wgrad_c3, grouped_gemm_wgrad_c4; grouped_gemm_wgrad_c2 is a
-  // trait
-  ShapeMatcher shapes(*this);
-  return failure(failed(shapes.match("dy", getDy(), {"R", "N"})) ||
-                 failed(shapes.match("x", getX(), {"R", "K"})) ||
-                 failed(shapes.match("group_sizes", getGroupSizes(), {"E"})) ||
-                 failed(shapes.match("dw", getDw(), {"E", "N", "K"})) ||
-                 failed(verifySumElement(*this, getDw(), getDy())));
+  return verifyWgrad(*this);
+}
+
+LogicalResult GroupedGemmWgradSquaredOp::verify() {
+  return verifyWgrad(*this);
 }
 
 LogicalResult GatedActivationOp::inferReturnTypes(MLIRContext *, std::optional<Location> location,

@@ -5,6 +5,7 @@
 // negative sizes count as 0 and no group reaches past the last row.
 #include "kernels/cpu/KernelList.h"
 #include "kernels/cpu/Tiles.h"
+#include "kernels/signatures/optimizer.h"
 
 #include <cstring>
 
@@ -147,6 +148,14 @@ void runGroupedGemmWgrad(const Launch &launch) {
       return true;
     });
   });
+}
+
+void runGroupedGemmWgradSquared(const Launch &launch) {
+  runGroupedGemmWgrad(launch);
+  runSumOfSquares({launch.operands.last(2),
+                   {},
+                   launch.workspace.last(kSumOfSquaresBlocks * sizeof(float)),
+                   launch.context});
 }
 
 } // namespace switchyard::kernels::cpu

@@ -32,6 +32,7 @@ constexpr Kernel kKernels[] = {
     {"grouped_gemm_wgrad", prepareGroupedGemmWgrad, runGroupedGemmWgrad},
     {"grouped_gemm_wgrad_gather_dy", prepareGroupedGemmWgradGatherDy, runGroupedGemmWgradGatherDy},
     {"grouped_gemm_wgrad_gather_x", prepareGroupedGemmWgradGatherX, runGroupedGemmWgradGatherX},
+    {"grouped_gemm_wgrad_squared", prepareGroupedGemmWgrad, runGroupedGemmWgradSquared},
     {"linear", prepareLinear, runLinear},
     {"linear_cross_entropy", prepareLinearCrossEntropy, runLinearCrossEntropy},
     {"linear_cross_entropy_grad", prepareLinearCrossEntropyGrad, runLinearCrossEntropyGrad},

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cuda/Kernels.h"
+#include "kernels/signatures/grouped_gemm.h"
 
 namespace switchyard::kernels::cuda {
 
@@ -14,7 +15,7 @@ enum class GroupedProduct { Forward, ByData, ByWeight, Gated, ByDataGated };
 enum class Gather { None, A, B };
 
 /// What one warp sums of the dots of y0's rows, or of squares.
-inline constexpr int kRowsOfPart = 16, kColumnsOfPart = 128;
+inline constexpr int kRowsOfPart = kSquaredPieceRows, kColumnsOfPart = kSquaredPieceColumns;
 
 struct GroupedOperands {
   Tensor a, b = {};       ///< rows and the experts' matrices; by weight dy and x

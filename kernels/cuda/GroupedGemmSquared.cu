@@ -11,7 +11,6 @@ namespace switchyard::kernels::cuda {
 namespace {
 
 constexpr unsigned kThreads = 256;
-constexpr int64_t kBlocks = 1024; // at most; the workspace has room for their sums
 
 __global__ void sumPartsKernel(const float *parts, int64_t count, float *sums) {
   Range range = blockOf(count, gridDim.x, blockIdx.x);
@@ -40,7 +39,7 @@ Fault runGroupedGemmWgradSquared(const Launch &launch) {
   operands.squares = reinterpret_cast<float *>(launch.workspace.data() + kCudaGemmScratch);
   if (auto fault = runGroupedGemmHopper(launch, GroupedProduct::ByWeight, operands))
     return fault;
-  int64_t blocks = std::clamp<int64_t>(ceilDivide(parts, kThreads * 4), 1, kBlocks);
+  int64_t blocks = std::clamp<int64_t>(ceilDivide(parts, kThreads * 4), 1, kSquaredSums);
   float *sums = operands.squares + parts;
   cudaStream_t stream = contextOf(launch).stream;
   sumPartsKernel<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(operands.squares, parts,

@@ -52,6 +52,7 @@ constexpr auto kTable = [] {
       &kGroupedGemmWgrad,
       &kGroupedGemmWgradGatherDy,
       &kGroupedGemmWgradGatherX,
+      &kGroupedGemmWgradSquared,
       &kLinear,
       &kLinearCrossEntropy,
       &kLinearCrossEntropyGrad,

@@ -1,10 +1,14 @@
 // Grouped GEMM: the rows [R, K] of expert e, which stand one group after the other, times its
 // matrix w[e] [N, K] transposed; group_sizes [E] is data. Rows past the last group are zero in
 // every result. Gradients by data (dy w) and by weight (dw[e] = dy_e^T x_e, the float32 sum or
-// its rounding to the operands' dtype; zero for an empty group).
+// its rounding to the operands' dtype; zero for an empty group). grouped_gemm_wgrad_squared also
+// sums the squares of dw's elements as they are stored, in float32 and always in the same order.
 #pragma once
 
 #include "kernels/signatures/Workspace.h"
+#include "kernels/signatures/optimizer.h"
+
+#include <algorithm>
 
 namespace switchyard::kernels {
 
@@ -33,5 +37,30 @@ inline constexpr OperandSpec kGroupedGemmWgradOperands[] = {
 };
 inline constexpr Signature kGroupedGemmWgrad = {
     "grouped_gemm_wgrad", kGroupedGemmWgradOperands, {}, weightGradientWorkspace};
+
+/// A piece of dw whose squares a GPU adds up first, and how many sums of pieces it adds up next.
+inline constexpr int64_t kSquaredPieceRows = 16;
+inline constexpr int64_t kSquaredPieceColumns = 128;
+inline constexpr int64_t kSquaredSums = 1024;
+
+/// That of the gradient; behind it that of sum_of_squares, on a GPU at least a sum for each piece,
+/// and the sums of these.
+constexpr int64_t wgradSquaredWorkspace(const Dims &dims, Target target) {
+  int64_t gradient = weightGradientWorkspace(dims, target),
+          squares = sumOfSquaresWorkspace(dims, target);
+  if (target.kind != Target::Kind::Cuda)
+    return gradient + squares;
+  int64_t pieces = dims["E"] * ((dims["N"] + kSquaredPieceRows - 1) / kSquaredPieceRows) *
+                   ((dims["K"] + kSquaredPieceColumns - 1) / kSquaredPieceColumns);
+  return gradient + std::max(squares, pieces * 4) + kSquaredSums * 4;
+}
+
+inline constexpr OperandSpec kGroupedGemmWgradSquaredOperands[] = {
+    in("dy", DTypeRule::A, "R, N"),         in("x", DTypeRule::A, "R, K"),
+    in("group_sizes", DTypeRule::I32, "E"), out("dw", DTypeRule::F32OrA, "E, N, K"),
+    out("squares", DTypeRule::F32, ""),
+};
+inline constexpr Signature kGroupedGemmWgradSquared = {
+    "grouped_gemm_wgrad_squared", kGroupedGemmWgradSquaredOperands, {}, wgradSquaredWorkspace};
 
 } // namespace switchyard::kernels

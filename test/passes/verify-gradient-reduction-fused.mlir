@@ -116,3 +116,39 @@ func.func @train_step(%dw: tensor<256xf32> {moe.name = "dw"},
   %norm, %coefficient, %apply = moe.clip %largest to %max
   return %norm : tensor<f32>
 }
+
+// -----
+
+// Squares that come with a gradient are a part of the update, too.
+
+dist.mesh @mesh <["dp"=2]>
+moe.state @w : tensor<3x4x6xf32> {kind = parameter} from "w"
+func.func @train_step(%dy: tensor<5x4xf32> {moe.name = "dy", dist.replicated = #dist.axes<["dp"]>},
+                      %x: tensor<5x6xf32> {moe.name = "x", dist.replicated = #dist.axes<["dp"]>},
+                      %sizes: tensor<3xi32> {moe.name = "sizes", dist.replicated = #dist.axes<["dp"]>},
+                      %max: tensor<f32> {moe.name = "max_grad_norm", dist.replicated = #dist.axes<["dp"]>})
+    -> (tensor<f32> {moe.name = "grad_norm"}) {
+  %dw, %square = moe.grouped_gemm_wgrad_squared %dy, %x, %sizes
+      : tensor<5x4xf32>, tensor<5x6xf32>, tensor<3xi32> -> tensor<3x4x6xf32>
+  moe.gradient @w, %dw : tensor<3x4x6xf32>
+  %norm, %coefficient, %apply = moe.clip %square to %max
+  return %norm : tensor<f32>
+}
+
+// -----
+
+dist.mesh @mesh <["ep"=2]>
+moe.state @w : tensor<6x4x6xf32> {kind = parameter, sharding = #dist.sharding<dim 0 over ["ep"]>} from "w"
+moe.state @rows : tensor<10x4xf32> {kind = parameter, sharding = #dist.sharding<dim 0 over ["ep"]>} from "rows"
+// expected-error @+1 {{'func.func' op for the result "grad_norm" over "ep": it is each rank's own, but ranks have to agree on it; sum what it is computed from over ["ep"] (dist.all_reduce)}}
+func.func @train_step(%x: tensor<5x6xf32> {moe.name = "x", dist.replicated = #dist.axes<["ep"]>},
+                      %sizes: tensor<3xi32> {moe.name = "sizes", dist.replicated = #dist.axes<["ep"]>},
+                      %max: tensor<f32> {moe.name = "max_grad_norm", dist.replicated = #dist.axes<["ep"]>})
+    -> (tensor<f32> {moe.name = "grad_norm"}) {
+  %dy = moe.read @rows : tensor<5x4xf32>
+  %dw, %square = moe.grouped_gemm_wgrad_squared %dy, %x, %sizes
+      : tensor<5x4xf32>, tensor<5x6xf32>, tensor<3xi32> -> tensor<3x4x6xf32>
+  moe.gradient @w, %dw : tensor<3x4x6xf32>
+  %norm, %coefficient, %apply = moe.clip %square to %max
+  return %norm : tensor<f32>
+}

@@ -79,10 +79,11 @@ int main(int argc, char **argv) {
                  "(norms, permutations, activations), for less memory and a little more time")
       ->capture_default_str()
       ->type_name("none|cheap");
-  app.add_flag("--fuse", arguments.fuse,
-               "Let kernels do on the way what others would do to their results, such as the "
-               "experts' activation: less time and memory, the same bits. --fuse=false: leave each "
-               "op a kernel of its own. Default: true");
+  app.add_flag(
+      "--fuse", arguments.fuse,
+      "Let kernels do on the way what others would do to their results, such as the "
+      "experts' activation: less time and memory, the same bits, but on a GPU for the last "
+      "ones of the norm. --fuse=false: leave each op a kernel of its own. Default: true");
   app.add_flag(
       "--gather", arguments.gather,
       "Let the experts' products take tokens where they stand, or copies that are not kept, "

@@ -123,8 +123,7 @@ Status Uploads::create() {
   return {};
 }
 
-Status Uploads::add(void *to, const void *from, uint64_t bytes, bool begins,
-                    cudaStream_t stream) {
+Status Uploads::add(void *to, const void *from, uint64_t bytes, bool begins, cudaStream_t stream) {
   if (bytes == 0)
     return {};
   auto *target = static_cast<std::byte *>(to);

@@ -287,6 +287,46 @@ func.func @grouped_gemm_wgrad_c4(%dy: tensor<4x6xf32>, %x: tensor<4x8xf32>,
 
 // -----
 
+func.func @grouped_gemm_wgrad_squared_c1(%dy: tensor<4x6xbf16>, %x: tensor<5x8xbf16>,
+                                         %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{expects dimension 0 of x to be R = 4, as dimension 0 of dy is, but it is 5}}
+  %dw, %squares = moe.grouped_gemm_wgrad_squared %dy, %x, %group_sizes
+      : tensor<4x6xbf16>, tensor<5x8xbf16>, tensor<3xi32> -> tensor<3x6x8xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_squared_c2(%dy: tensor<4x6xbf16>, %x: tensor<4x8xf32>,
+                                         %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{failed to verify that all of {dy, x} have same element type}}
+  %dw, %squares = moe.grouped_gemm_wgrad_squared %dy, %x, %group_sizes
+      : tensor<4x6xbf16>, tensor<4x8xf32>, tensor<3xi32> -> tensor<3x6x8xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_squared_c3(%dy: tensor<4x6xbf16>, %x: tensor<4x8xbf16>,
+                                         %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{expects dimension 1 of dw to be N = 6, as dimension 1 of dy is, but it is 8}}
+  %dw, %squares = moe.grouped_gemm_wgrad_squared %dy, %x, %group_sizes
+      : tensor<4x6xbf16>, tensor<4x8xbf16>, tensor<3xi32> -> tensor<3x8x6xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_squared_c4(%dy: tensor<4x6xf32>, %x: tensor<4x8xf32>,
+                                         %group_sizes: tensor<3xi32>) {
+  // expected-error@+1 {{expects a sum in f32 or rounded to 'f32', the operands' element type, but it is in 'bf16'}}
+  %dw, %squares = moe.grouped_gemm_wgrad_squared %dy, %x, %group_sizes
+      : tensor<4x6xf32>, tensor<4x8xf32>, tensor<3xi32> -> tensor<3x6x8xbf16>
+  return
+}
+
+// -----
+
 func.func @gated_activation_grad_c1(%dy: tensor<4x4xf32>, %gate_up: tensor<5x8xf32>) {
   // expected-error@+1 {{expects dimension 0 of gate_up to be R = 4, as dimension 0 of dy is, but it is 5}}
   %d = moe.gated_activation_grad %dy, %gate_up activation "silu" : tensor<4x4xf32>, tensor<5x8xf32>

@@ -1,8 +1,10 @@
-// grouped_gemm, grouped_gemm_dgrad, grouped_gemm_wgrad against float64.
+// grouped_gemm, grouped_gemm_dgrad, grouped_gemm_wgrad, grouped_gemm_wgrad_squared against float64.
 #include "test/kernels/conformance/GroupedReference.h"
 
 #include <algorithm>
+#include <cmath>
 #include <gtest/gtest.h>
+#include <limits>
 
 namespace switchyard::kernels::conformance {
 namespace {
@@ -23,6 +25,31 @@ void groupedGemmDgrad(std::vector<Array> &o) {
       for (int64_t k = 0; k < w.dims[2]; ++k)
         dx.at(row, k) += dy.at(row, n) * element(w, expert, n, k);
   });
+}
+
+double sumOfSquares(const Array &x) {
+  double sum = 0;
+  for (double value : x.values)
+    sum += value * value;
+  return sum;
+}
+
+/// Expects the bits of grouped_gemm_wgrad, and the squares of what it stores.
+void expectSquares(const Array &dy, const Array &x, const Array &sizes, DType result,
+                   const Options &options = {}) {
+  std::vector<Array> operands = {dy, x, sizes,
+                                 Array(result, {sizes.count(), dy.dims[1], x.dims[1]})};
+  const Array dw = runOnce({"grouped_gemm_wgrad", operands})[3];
+  operands.emplace_back(DType::F32, std::vector<int64_t>{});
+  Call call{"grouped_gemm_wgrad_squared", operands};
+  EXPECT_EQ(runOnce(call)[3].values, dw.values);
+  expectConforms(
+      call,
+      [&](std::vector<Array> &o) {
+        groupedGemmWgrad(o);
+        o[4].values[0] = sumOfSquares(dw);
+      },
+      options);
 }
 
 struct Routing {
@@ -66,6 +93,12 @@ TEST_P(GroupedGemmTest, ByWeight) {
         groupedGemmWgrad);
 }
 
+TEST_P(GroupedGemmTest, ByWeightSquared) {
+  const auto &[rows, n, k, unused] = routing();
+  for (DType result : {DType::F32, dtype()})
+    expectSquares(random({rows, n}), random({rows, k}), sizes(), result);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Routings, GroupedGemmTest,
     testing::Combine(
@@ -84,7 +117,8 @@ INSTANTIATE_TEST_SUITE_P(
                         Routing{260, 520, 72, {0, 63, 64, 65, 0, 33, 31}},
                         Routing{340, 512, 64, {16, 17, 15, 0, 47, 49, 130}},
                         Routing{700, 8, 256, {0, 0, 700, 0}},
-                        Routing{400, 40, 328, {90, 0, 1, 2, 200}})));
+                        Routing{400, 40, 328, {90, 0, 1, 2, 200}},
+                        Routing{300, 328, 264, {65, 0, 200, 33}})));
 
 TEST(GroupedGemm, SizesThatAreNoSizesStayInsideTheRows) {
   Random random(17);
@@ -113,6 +147,32 @@ TEST(GroupedGemm, ManyExperts) {
                group, Array(DType::BF16, {30, 8})}};
     expectConforms(call, groupedGemm, {.threads = {1}});
   }
+}
+
+// More pieces than are summed at once.
+TEST(GroupedGemm, SquaresOfManyExperts) {
+  Random random(31);
+  std::vector<double> sizes(1100, 0.0);
+  for (size_t expert : {0, 1, 31, 1023, 1024, 1099})
+    sizes[expert] = 5;
+  Array groups = arrayOf(DType::I32, {1100}, sizes);
+  for (DType result : {DType::F32, DType::BF16})
+    expectSquares(uniform(random, DType::BF16, {30, 136}), uniform(random, DType::BF16, {30, 8}),
+                  groups, result, {.threads = {1}});
+}
+
+TEST(GroupedGemm, SquaresOfWhatIsNotFiniteAreNot) {
+  Random random(37);
+  for (DType dtype : {DType::F32, DType::BF16})
+    for (double value : {std::numeric_limits<double>::infinity(), std::nan("")}) {
+      Array dy = uniform(random, dtype, {9, 24});
+      dy.at(8, 23) = value;
+      std::vector<Array> operands =
+          runOnce({"grouped_gemm_wgrad_squared",
+                   {dy, uniform(random, dtype, {9, 136}), arrayOf(DType::I32, {2}, {4, 5}),
+                    Array(dtype, {2, 24, 136}), Array(DType::F32, {})}});
+      EXPECT_FALSE(std::isfinite(operands[4].values[0]));
+    }
 }
 
 TEST(GroupedGemm, EveryGroupSizeIsPrepared) {

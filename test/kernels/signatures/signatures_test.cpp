@@ -245,6 +245,22 @@ TEST(WorkspaceBytes, HoldsATileOfTheSumOfARoundedGradient) {
   EXPECT_EQ(wgrad(DType::BF16, cuda), kCudaGemmScratch);
 }
 
+TEST(WorkspaceBytes, HoldsTheSumsOfAGradientsSquares) {
+  auto squared = [](int64_t experts, int64_t n, int64_t k, Target target) {
+    std::vector<OperandType> operands = {
+        bf16({tokens(), constant(n)}), bf16({tokens(), constant(k)}), i32({constant(experts)}),
+        bf16({constant(experts), constant(n), constant(k)}), f32({})};
+    std::vector<int64_t> bounds = {100};
+    return workspaceBytes(*findSignature("grouped_gemm_wgrad_squared"), operands, {}, bounds,
+                          target);
+  };
+  const Target cpu = {Target::Kind::Cpu, 3}, cuda = {Target::Kind::Cuda, 1};
+  EXPECT_EQ(squared(2, 300, 40, cpu), 3 * (kGemmScratchPerThread + 48 * 40 * 4) + 1024 * 4);
+  EXPECT_EQ(squared(2, 300, 40, cuda), kCudaGemmScratch + (8192 + 1024) * 4);
+  // A sum for each of 64 x 65 x 9 pieces.
+  EXPECT_EQ(squared(64, 1025, 1030, cuda), kCudaGemmScratch + (64 * 65 * 9 + 1024) * 4);
+}
+
 // A CPU takes fewer rows of logits at a time than a plan allows, and no more.
 TEST(WorkspaceBytes, LogitsOfAChunk) {
   EXPECT_EQ(cpuCrossEntropyRows(4096, 32000), 256);
