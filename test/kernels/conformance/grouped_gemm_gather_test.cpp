@@ -181,14 +181,21 @@ TEST_P(GroupedGemmGatherTest, DgradWeighted) {
                    gatedOptions(weights == DType::BF16 ? weights : dtype()));
 }
 
+/// Tensor cores cut off what they add where they align it, which shows in sums of thousands.
+Options sumOptions(DType dtype, DType result) {
+  if (dtype == DType::BF16 && result == DType::F32)
+    return {.tolerance = Tolerance{2e-6, 4e-6}};
+  return {};
+}
+
 TEST_P(GroupedGemmGatherTest, WgradX) {
   for (DType result : {DType::F32, dtype()})
-    expectConforms(calls_.wgradX(result), wgradGatherX);
+    expectConforms(calls_.wgradX(result), wgradGatherX, sumOptions(dtype(), result));
 }
 
 TEST_P(GroupedGemmGatherTest, WgradDy) {
   for (DType result : {DType::F32, dtype()})
-    expectConforms(calls_.wgradDy(result), wgradGatherDy);
+    expectConforms(calls_.wgradDy(result), wgradGatherDy, sumOptions(dtype(), result));
 }
 
 TEST_P(GroupedGemmGatherTest, GatedIsTheBitsOfPermutedRows) {
