@@ -94,6 +94,7 @@ TEST_P(FindNonFinite, NothingWhereAllIsFinite) {
 INSTANTIATE_TEST_SUITE_P(
     Plans, FindNonFinite,
     testing::Values("--gradient-accumulation-steps 4",
+                    "--gradient-accumulation-steps 4 --gather=false",
                     "--gradient-accumulation-steps 4 --step-program split --coalesce 2",
                     "--gradient-accumulation-steps 4 --mesh fsdp=2",
                     "--gradient-accumulation-steps 4 --mesh ep=2 --token-exchange-slot-factor 0.5",
