@@ -135,11 +135,11 @@ struct Place {
   int row, rowEnd, column;
 };
 
-/// Stores what is handed over of all tiles, in turns with the other warps that store.
+/// Stores what is handed over of all tiles. Each place belongs to one of the warps that store: only
+/// one that has seen all handovers before can tell by a bit which one a barrier waits for.
 template <typename K>
 __device__ __forceinline__ void store(const Arguments &args, const typename K::Epilogue &epilogue,
                                       int warp, const Ring &ring, Queue queue) {
-  int next = warp;       // the next warp whose results are this one's
   uint32_t parities = 0; // a bit of each multiplying warpgroup
   forTiles(queue, [&](const Tile &tile) {
     int64_t first = K::kByRows ? 0 : static_cast<int64_t>(tile.expert) * args.height;
@@ -150,10 +150,9 @@ __device__ __forceinline__ void store(const Arguments &args, const typename K::E
       if (!isThere<K>(args, tile, half))
         continue;
 #pragma unroll 1
-      for (; next < kWarps; next += K::kStoring)
-        epilogue(handoverOf<K>(ring, half, next, parities >> half & 1),
-                 Place{first, row + next * 16, tile.rowEnd, column});
-      next -= kWarps;
+      for (int from = (warp + half * 2) % K::kStoring; from < kWarps; from += K::kStoring)
+        epilogue(handoverOf<K>(ring, half, from, parities >> half & 1),
+                 Place{first, row + from * 16, tile.rowEnd, column});
       parities ^= 1 << half;
     }
   });

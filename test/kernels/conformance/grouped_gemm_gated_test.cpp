@@ -136,7 +136,15 @@ TEST(GroupedGemmGated, MoreTilesThanBlocksOfALongContraction) {
   expectConforms(byDataCall(random, DType::BF16, routing), dgradGated, manyExperts());
 }
 
-// Below and above what one kernel of CUDA has room for.
+// As ranks have that get few of the rows that they have room for: many tiles of which nothing is
+// multiplied follow each other.
+TEST(GroupedGemmGated, ManyRowsPastTheLastGroup) {
+  Random random(47);
+  Routing routing{9000, 136, 72, {70, 0, 130}};
+  expectConforms(forwardCall(random, DType::BF16, routing), gated, manyExperts());
+  expectConforms(byDataCall(random, DType::BF16, routing), dgradGated, manyExperts());
+}
+
 TEST(GroupedGemmGated, ManyExperts) {
   Random random(41);
   for (int64_t experts : {320, 321}) {
