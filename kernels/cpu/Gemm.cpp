@@ -1,6 +1,7 @@
 #include "kernels/cpu/Gemm.h"
 
 #include "kernels/cpu/NoHeapScope.h"
+#include "kernels/cpu/PlainProduct.h"
 
 #include <cassert>
 #include <cstdio>
@@ -85,10 +86,16 @@ struct Arguments {
   Memory a, b, c, scratch;
 };
 
+/// Without a primitive it is a plain product.
 struct Entry {
   Primitive primitive;
   std::vector<Arguments> ofThread;
 };
+
+/// Of instruction sets that oneDNN orders, the better ones have the others' bits.
+bool hasInstructions(dnnl_cpu_isa_t set) {
+  return (dnnl_get_effective_cpu_isa() & set) == set;
+}
 
 } // namespace
 
@@ -110,9 +117,10 @@ struct GemmCache::State {
 };
 
 bool allocatesInProducts(DType input) {
-  // Of instruction sets that oneDNN orders, the better ones have the others' bits.
-  constexpr int kBf16 = dnnl_cpu_isa_avx512_core_bf16;
-  return input == DType::BF16 && (dnnl_get_effective_cpu_isa() & kBf16) != kBf16;
+  if (input == DType::BF16) // plain products allocate nothing
+    return hasInstructions(dnnl_cpu_isa_avx512_core) &&
+           !hasInstructions(dnnl_cpu_isa_avx512_core_bf16);
+  return !hasInstructions(dnnl_cpu_isa_avx512_core);
 }
 
 GemmCache::GemmCache(int threads) : state_(std::make_unique<State>()) {
@@ -183,11 +191,12 @@ std::optional<std::string> GemmCache::prepare(const GemmShape &shape) {
   dnnl_status_t status = state_->status;
   if (status == dnnl_success)
     status = state_->create(shape, entry, scratchBytes);
+  if (status == dnnl_unimplemented && shape.input == DType::BF16) {
+    state_->entries.emplace(shape, Entry());
+    return std::nullopt;
+  }
   if (status == dnnl_unimplemented)
-    return "oneDNN has no product " + describe(shape) + " on this machine" +
-           (shape.input == DType::BF16 ? "; bf16 needs a CPU with AVX-512, compile with "
-                                         "--precision f32"
-                                       : "");
+    return "oneDNN has no product " + describe(shape) + " on this machine";
   if (status != dnnl_success)
     return "oneDNN fails to prepare the product " + describe(shape) + " (dnnl_status_t " +
            std::to_string(status) + ")";
@@ -208,6 +217,8 @@ void GemmCache::run(const GemmShape &shape, const void *a, const void *b, void *
   }
   auto found = state_->entries.find(shape);
   assert(found != state_->entries.end() && "a product that nobody prepared");
+  if (!found->second.primitive.get())
+    return runPlainProduct(shape, a, b, c);
   const Arguments &arguments = found->second.ofThread[thread];
   omp_set_num_threads(1);
   NoHeapScope noHeap;

@@ -4,7 +4,8 @@
 // these. The tiles follow from the shapes alone, never from the number of threads, so that the
 // results do not depend on it. oneDNN's matmul primitives do the work (brgemm on AVX-512, chosen
 // for every shape as long as the matrices are dense); creating one takes about half a millisecond
-// and allocates, running one does not, with one exception: allocatesInProducts().
+// and allocates, running one does not, but for allocatesInProducts(). Where it has no product of
+// bfloat16, PlainProduct.h has.
 #pragma once
 
 #include "kernels/cpu/Kernels.h"
@@ -52,8 +53,9 @@ private:
   std::unique_ptr<State> state_;
 };
 
-/// Whether products of `input` take memory of oneDNN's own while they run: those of bfloat16 do on
-/// a CPU without AVX-512 BF16, where oneDNN packs the matrices into memory that it allocates.
+/// Whether products of `input` take memory of oneDNN's own while they run, as it packs the matrices
+/// into memory that it allocates: on a CPU without AVX-512 those of float32 do, and of those with
+/// it on the ones without AVX-512 BF16 those of bfloat16.
 bool allocatesInProducts(DType input);
 
 /// What oneDNN may use of a thread's kGemmScratchPerThread; the rest is for packing.
