@@ -3,6 +3,7 @@
 #include "kernels/cpu/Gemm.h"
 #include "kernels/cpu/Kernels.h"
 #include "kernels/cpu/NoHeapScope.h"
+#include "kernels/cpu/PlainProduct.h"
 #include "kernels/cpu/ThreadPool.h"
 #include "kernels/cpu/Tiles.h"
 #include "test/kernels/conformance/HeapCounter.h"
@@ -158,6 +159,8 @@ TEST(NoHeapScope, ServesSmallAllocationsFromItsSlab) {
 }
 
 TEST(GemmCache, RefusesScratchBeyondTheBound) {
+  if (allocatesInProducts(DType::F32))
+    GTEST_SKIP() << "oneDNN takes memory of its own on this CPU";
   GemmCache gemms(1);
   // oneDNN copies a transposed matrix into scratch, whole rows of it at a time.
   std::optional<std::string> fault;
@@ -166,6 +169,33 @@ TEST(GemmCache, RefusesScratchBeyondTheBound) {
   ASSERT_TRUE(fault.has_value());
   EXPECT_THAT(*fault, ::testing::HasSubstr("bytes of scratch for the product f32 [4096, "));
   EXPECT_THAT(*fault, ::testing::HasSubstr("the kernels' signatures grant 917504"));
+}
+
+/// Against float64: every form of a product of bfloat16, with sizes past what is summed at once.
+TEST(PlainProduct, AgreesWithFloat64) {
+  constexpr int64_t kM = 3, kN = 530, kK = 37;
+  std::vector<BFloat16> a(kM * kK), b(kK * kN);
+  uint32_t state = 1;
+  for (auto *matrix : {&a, &b})
+    for (BFloat16 &value : *matrix) {
+      state = state * 1664525u + 1013904223u;
+      value = fromFloat<BFloat16>(static_cast<float>(state >> 8) / (1 << 23) - 1);
+    }
+  for (bool transposeA : {false, true})
+    for (bool transposeB : {false, true})
+      for (bool accumulate : {false, true}) {
+        std::vector<float> c(kM * kN, 2.0f);
+        runPlainProduct({kM, kN, kK, DType::BF16, DType::F32, transposeA, transposeB, accumulate},
+                        a.data(), b.data(), c.data());
+        for (int64_t i = 0; i < kM; ++i)
+          for (int64_t j = 0; j < kN; ++j) {
+            double sum = accumulate ? 2 : 0;
+            for (int64_t k = 0; k < kK; ++k)
+              sum += double{toFloat(a[transposeA ? k * kM + i : i * kK + k])} *
+                     toFloat(b[transposeB ? j * kK + k : k * kN + j]);
+            ASSERT_NEAR(c[i * kN + j], sum, 1e-5) << i << ", " << j;
+          }
+      }
 }
 
 TEST(GemmCache, EmptyProductsAreZero) {
