@@ -3,20 +3,10 @@
 // does it; elsewhere the two kernels that the op stands for run one after the other. The bits are
 // the same.
 //
-// For the gradient the warps that store move five times what its product alone stores. The next
-// tile hides this where it takes long, which is where much is contracted; else the launch waits for
-// these warps, and two kernels are faster. Seen on an H200 (TFLOP/s of the product in bfloat16,
-// medians of 20, random routing; T,D,F,E,K as moe-bench has them, D is contracted by data):
-//
-//                                    one kernel          product alone
-//                                    forward  by data    forward  by data
-//   Mixtral, 16384,4096,14336,8,2    662      627        680      681
-//   OLMoE, 32768,2048,1024,64,8      650      443        753      640
-//   24576,1536,256,128,8             648      335        664      585
-//
-// In the same run whole layers took, forward, 17.37, 5.92 and 1.34 ms with one kernel, and 17.92,
-// 6.19 and 1.43 ms with two, which is why one is always taken there; backward 35.88, 11.98 and
-// 2.42 ms with one, 36.42, 11.74 and 2.30 ms with two, which did not make the activated rows again.
+// For the gradient the warps that store move five times what its product alone stores. Seen on an
+// H100 (ms in bfloat16, medians of 10, random routing; T,D,F,E,K as moe-bench has them): one kernel
+// 2.21 and 0.51, the product 1.50 and 0.30, the activation's gradient by itself 1.1 and 0.2, for
+// 32768,2048,1024,64,8 and 24576,1536,256,128,8.
 #include "kernels/cuda/GroupedGemmHopper.h"
 #include "kernels/cuda/KernelList.h"
 

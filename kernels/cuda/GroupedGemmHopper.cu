@@ -13,6 +13,19 @@
 //
 // Rows of another group may be fetched with a group's last ones: for the result by rows they are
 // not stored; where rows are contracted (by weight), they are zeroed in shared memory.
+//
+// Seen on an H100 (TFLOP/s in bfloat16, medians of 10, random routing, gate and up together; torch
+// 2.11's _grouped_mm took 0.92 to 1.66 times as long in the 144 products of six models, and less
+// only where the card's power is the limit of both):
+//
+//                      T = 4,096                    T = 16,384
+//                      forward  by data  by weight  forward  by data  by weight
+//   Mixtral-8x7B       773      675      707        709      697      652
+//   OLMoE-1B-7B        658      631      605        767      724      733
+//   Qwen3-30B-A3B      518      510      469        727      690      688
+//
+// In the same run cuBLASLt had 792 in a dense product of 8,192^3, and 703 in one of as many FLOPs as
+// Mixtral's 16,384 tokens.
 #include "kernels/cuda/GroupedGemmGated.cuh"
 #include "kernels/cuda/GroupedGemmHopper.h"
 #include "kernels/cuda/Groups.cuh"
