@@ -8,6 +8,7 @@ include "dialects/moe/ModelOps.td"
 include "dialects/moe/RoutingOps.td"
 include "dialects/moe/GradientOps.td"
 include "dialects/moe/RoutingGradientOps.td"
+include "dialects/moe/GatherGradientOps.td"
 include "dialects/moe/OptimizerOps.td"
 
 #endif

@@ -24,8 +24,8 @@
 //   OLMoE-1B-7B        658      631      605        767      724      733
 //   Qwen3-30B-A3B      518      510      469        727      690      688
 //
-// In the same run cuBLASLt had 792 in a dense product of 8,192^3, and 703 in one of as many FLOPs as
-// Mixtral's 16,384 tokens.
+// In the same run cuBLASLt had 792 in a dense product of 8,192^3, and 703 in one of as many FLOPs
+// as Mixtral's 16,384 tokens.
 #include "kernels/cuda/GroupedGemmGated.cuh"
 #include "kernels/cuda/GroupedGemmHopper.h"
 #include "kernels/cuda/Groups.cuh"
