@@ -117,9 +117,9 @@ def communication(figures):
     return rows
 
 
-def is_product(record):
-    """Whether its case is "grouped_gemm SHAPE MATRIX ROUTING CASE", or of a dense product "grouped_gemm SHAPE MATRIX dense"."""
-    return record["case"].startswith("grouped_gemm ")
+def is_product(case):
+    """Whether it is "grouped_gemm SHAPE MATRIX ROUTING CASE", or of a dense product "grouped_gemm SHAPE MATRIX dense"."""
+    return case.startswith("grouped_gemm ")
 
 
 def products(figures):
@@ -131,7 +131,7 @@ def products(figures):
     rows = [("product", "ours [min max]", "TFLOP/s", "error", "of dense", "weights alone", "theirs [min max]", "ours is faster by")]
     different = []
     for case, pair in by_case.items():
-        if not is_product({"case": case}):
+        if not is_product(case):
             continue
         ours, theirs = pair.get("ours"), pair.get("theirs")
         dense = by_case.get(" ".join(case.split()[:3]) + " dense", {}).get("ours")
@@ -173,7 +173,7 @@ def main():
     figures, devices = read(paths)
     print(", ".join(sorted(devices)) + ("\n" if markdown else ""))
     rows, different = products(figures)
-    tables = [comparison([record for record in figures if not is_product(record)]), rows, communication(figures)]
+    tables = [comparison([record for record in figures if not is_product(record["case"])]), rows, communication(figures)]
     for i, table in enumerate(table for table in tables if len(table) > 1):
         if i > 0:
             print()

@@ -190,7 +190,7 @@ __device__ void fetchQueries(const KeyGradMaps &maps, const AttentionShape &shap
   hopper::arriveExpecting(barriers.own(), 2 * L::kOwn);
   hopper::load(layout.own(0), maps.wide, boxAt(first, shape.keyColumn(kvHead)), barriers.own());
   hopper::load(layout.own(1), maps.wide, boxAt(first, shape.valueColumn(kvHead)), barriers.own());
-  Ring<kStages> ring;
+  hopper::Ring<kStages> ring;
   for (int64_t head = kvHead * shape.group(); head < (kvHead + 1) * shape.group(); ++head)
     for (int tile = 0; tile < tiles.count; ++tile) {
       int query = tiles.begin + 64 * tile;
@@ -236,7 +236,7 @@ __global__ __launch_bounds__(kHopperThreads,
   float factor = shape.scale * kLog2E;
   float dk[Depth / 2] = {}, dv[Depth / 2] = {};
   hopper::wait(barriers.own(), 0);
-  Ring<L::kStages> ring;
+  hopper::Ring<L::kStages> ring;
   int heads = static_cast<int>(shape.group());
   for (int head = 0; head < heads; ++head)
     for (int tile = 0; tile < tiles.count; ++tile) {
@@ -269,7 +269,7 @@ __device__ void fetchKeys(const CUtensorMap &qkvMap, const CUtensorMap &dyMap,
   hopper::load(layout.own(0), qkvMap, boxAt(first, head * Depth), barriers.own());
   hopper::load(layout.own(1), dyMap, boxAt(first, head * Depth), barriers.own());
   int64_t kvHead = head / shape.group();
-  Ring<L::kStages> ring;
+  hopper::Ring<L::kStages> ring;
   for (int key = cover.begin; key < cover.end; key += kBlockRows) {
     hopper::wait(barriers.empty(ring.stage), ring.parity ^ 1);
     uint32_t full = barriers.full(ring.stage);
@@ -358,7 +358,7 @@ __global__ __launch_bounds__(kHopperThreads,
   float factor = shape.scale * kLog2E;
   float dq[Depth / 2] = {};
   hopper::wait(barriers.own(), 0);
-  Ring<L::kStages> ring;
+  hopper::Ring<L::kStages> ring;
   for (int key = both.begin; key < both.end; key += kBlockRows) {
     hopper::wait(barriers.full(ring.stage), ring.parity);
     if (key < cover.end && key + kBlockRows > cover.begin)

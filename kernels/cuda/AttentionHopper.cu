@@ -76,7 +76,7 @@ __device__ void fetch(const CUtensorMap &map, const Forward &forward,
   using L = ForwardLayout<Depth>;
   const AttentionShape &shape = forward.shape;
   const Schedule &schedule = forward.schedule;
-  Ring<L::kStages> ring;
+  hopper::Ring<L::kStages> ring;
   uint32_t parity = 0;
   int item = static_cast<int>(blockIdx.x);
   while (true) {
@@ -123,7 +123,7 @@ template <int Depth>
 __device__ void addTiles(const ForwardLayout<Depth> &layout,
                          const Barriers<ForwardLayout<Depth>::kStages> &barriers, int group,
                          int firstKey, const KeyTiles &tiles, const Cover &cover, float factor,
-                         const Seen (&seen)[2], Ring<ForwardLayout<Depth>::kStages> &ring,
+                         const Seen (&seen)[2], hopper::Ring<ForwardLayout<Depth>::kStages> &ring,
                          Softmax<Depth> &softmax) {
   uint32_t queries = layout.own(0) + group * kGroupRows * 128;
   float scores[64], shrink[2];
@@ -179,7 +179,7 @@ __device__ void addTiles(const ForwardLayout<Depth> &layout,
 template <int Depth>
 __device__ void attend(const Forward &forward, const ForwardLayout<Depth> &layout,
                        const Barriers<ForwardLayout<Depth>::kStages> &barriers, int group,
-                       const Work &work, Ring<ForwardLayout<Depth>::kStages> &ring) {
+                       const Work &work, hopper::Ring<ForwardLayout<Depth>::kStages> &ring) {
   const AttentionShape &shape = forward.shape;
   int64_t head = forward.schedule.head(work.item);
   int64_t row = int64_t{forward.schedule.tile(work.item)} * kBlockRows + group * kGroupRows;
@@ -227,7 +227,7 @@ __global__ __launch_bounds__(kHopperThreads,
     return;
   }
   hopper::raiseRegisters<232>();
-  Ring<L::kStages> ring;
+  hopper::Ring<L::kStages> ring;
   for (uint32_t parity = 0;; parity ^= 1) {
     hopper::wait(barriers.own(), parity);
     Work work = shared;

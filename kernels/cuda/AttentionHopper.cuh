@@ -237,19 +237,6 @@ __device__ inline void release(uint32_t barrier) {
     hopper::arrive(barrier);
 }
 
-/// Which stage of a ring comes next, and the parity of its barriers' phase.
-template <int Stages>
-struct Ring {
-  int stage = 0;
-  uint32_t parity = 0;
-  __device__ void next() {
-    if (++stage == Stages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
-
 __device__ inline float2 loadShared(uint32_t address) {
   float2 value;
   asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(value.x), "=f"(value.y) : "r"(address));

@@ -14,9 +14,6 @@ enum class GroupedProduct { Forward, ByData, ByWeight, Gated, ByDataGated };
 /// Which operand's rows are tokens: its row r is row tokens[r] in memory.
 enum class Gather { None, A, B };
 
-/// What one warp sums of the dots of y0's rows, or of squares.
-inline constexpr int kRowsOfPart = kSquaredPieceRows, kColumnsOfPart = kSquaredPieceColumns;
-
 struct GroupedOperands {
   Tensor a, b = {};       ///< rows and the experts' matrices; by weight dy and x
   Tensor groupSizes = {}; ///< [E]

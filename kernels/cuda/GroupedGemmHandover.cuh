@@ -193,8 +193,7 @@ struct StoreRounded {
     }
     if constexpr (Squared) {
       sum = warpSum(sum);
-      int down = (height + kRowsOfPart - 1) / kRowsOfPart;
-      int across = (width + kColumnsOfPart - 1) / kColumnsOfPart;
+      int64_t down = ceilDivide(height, kRowsOfPart), across = ceilDivide(width, kColumnsOfPart);
       int64_t part = (place.first / height * down + place.row / kRowsOfPart) * across +
                      place.column / kColumnsOfPart;
       if (lane == 0 && place.row < place.rowEnd && place.column < width)

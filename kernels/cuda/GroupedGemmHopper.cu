@@ -134,8 +134,8 @@ Fault enqueue(const Launch &launch, const GroupedOperands &operands,
   if constexpr (K::kGather != Gather::B)
     if (auto fault = describePlanes(b, operands.b, K::kWeightAlongK ? K::kBoxColumns : 64))
       return fault;
-  if constexpr (K::kGather != Gather::None) {
-    const Tensor &tokens = K::kGather == Gather::A ? operands.a : operands.b;
+  if constexpr (K::kGathers) {
+    const Tensor &tokens = operands.gathered();
     args.tokens = {tokens.as<BFloat16>(), operands.tokens.as<int32_t>(),
                    static_cast<uint32_t>(tokens.dims[0]),
                    static_cast<uint32_t>(tokens.dims[1] / 8)};
@@ -262,7 +262,7 @@ Fault prepareGroupedGemmHopper() {
 bool runsOnHopper(GroupedProduct product, const GroupedOperands &operands) {
   constexpr int64_t kMost = int64_t{1} << 30;
   const GroupedOperands &o = operands;
-  // Nobody wants the product alone of gathered tokens.
+  // Of gathered tokens nobody wants the forward product without its activation.
   bool isBuilt = product != GroupedProduct::Forward || o.gather == Gather::None;
   bool fits = isBuilt && o.a.dtype == DType::BF16 && o.rows() < kMost;
   for (const Tensor *tensor : {&o.a, &o.b, &o.c, &o.gateUp, &o.dgateUp}) {

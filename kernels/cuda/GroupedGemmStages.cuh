@@ -6,22 +6,12 @@
 
 namespace switchyard::kernels::cuda::grouped {
 
-/// The stages in shared memory, each with a barrier that waits for its bytes and one that waits for
-/// all who read them, in both blocks of the cluster; and one that waits for packs that are copied.
-struct Ring {
-  uint32_t memory, barriers;
-  int stage = 0;
-  uint32_t parity = 0;
-
-  __device__ uint32_t full() const { return barriers + stage * 16; }
-  __device__ uint32_t empty() const { return full() + 8; }
+/// The stages: one is full when its bytes are there, and empty when all have read it, in both
+/// blocks of the cluster. A further barrier of each waits for packs that are copied.
+struct Ring : SharedRing<kStages> {
   __device__ uint32_t copied() const { return full() + kStages * 16; }
   __device__ uint32_t a() const { return memory + stage * kStageBytes; }
   __device__ uint32_t b() const { return a() + kBytesA; }
-  __device__ void advance() {
-    stage = stage + 1 == kStages ? 0 : stage + 1;
-    parity ^= stage == 0;
-  }
 };
 
 /// Has A and B of a tile copied into a stage, for the contraction from k, but for what is gathered;
@@ -157,7 +147,7 @@ __device__ __forceinline__ void produce(const Arguments &args, const CUtensorMap
       fetchGateUp<K>(args, tile);
     if constexpr (K::kGathers)
       gatherer.begin(args, tile);
-    for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.advance()) {
+    for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.next()) {
       hopper::wait(ring.empty(), ring.parity ^ 1);
       if (isFirst)
         fetch<K>(args, tile, k, ring, a, b);
@@ -177,7 +167,7 @@ __device__ __forceinline__ void produce(const Arguments &args, const CUtensorMap
 /// engine, and the fence that this takes would hold up those who multiply, or those who copy.
 __device__ __forceinline__ void announce(Ring ring, Queue queue) {
   forTiles(queue, [&](const Tile &tile) {
-    for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.advance()) {
+    for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.next()) {
       hopper::wait(ring.copied(), ring.parity);
       hopper::fenceAsyncProxy();
       if (threadIdx.x % 32 == 0)
@@ -232,9 +222,9 @@ __device__ __forceinline__ void multiply(float (&sums)[128], int begin, int end,
     if (k > begin) {
       hopper::waitProducts<1>();
       release(read);
-      read.advance();
+      read.next();
     }
-    ring.advance();
+    ring.next();
   }
   hopper::waitProducts<0>();
   if (begin < end)
@@ -243,7 +233,7 @@ __device__ __forceinline__ void multiply(float (&sums)[128], int begin, int end,
 
 /// Leaves out what a warpgroup without rows need not multiply.
 __device__ __forceinline__ void skip(const Tile &tile, Ring &ring) {
-  for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.advance()) {
+  for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.next()) {
     hopper::wait(ring.full(), ring.parity);
     release(ring);
   }

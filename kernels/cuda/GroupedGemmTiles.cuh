@@ -26,7 +26,6 @@ inline constexpr int kBand = 16;
 template <GroupedProduct P, Gather G, typename E>
 struct Kind {
   using Epilogue = E;
-  static constexpr GroupedProduct kProduct = P;
   static constexpr Gather kGather = G;
   static constexpr bool kByRows = P != GroupedProduct::ByWeight;
   static constexpr bool kIsGated = P == GroupedProduct::Gated;
@@ -159,25 +158,25 @@ __device__ Pair pairOf(const Arguments &args, const Group &group, unsigned left)
   return pair;
 }
 
-/// Tiles on their way from the thread that finds them to all warps of both blocks.
-struct Queue {
+/// A ring in shared memory, whose stages have a barrier each that waits until they are full and one
+/// that waits until they are empty.
+template <int Stages>
+struct SharedRing : hopper::Ring<Stages> {
   uint32_t memory, barriers;
-  int slot = 0;
-  uint32_t parity = 0;
 
-  __device__ uint32_t full() const { return barriers + slot * 16; }
+  __device__ uint32_t full() const { return barriers + this->stage * 16; }
   __device__ uint32_t empty() const { return full() + 8; }
-  __device__ void advance() {
-    slot = slot + 1 == kSlots ? 0 : slot + 1;
-    parity ^= slot == 0;
-  }
+};
+
+/// Tiles on their way from the thread that finds them to all warps of both blocks.
+struct Queue : SharedRing<kSlots> {
   /// By one thread of the cluster's first block.
   __device__ __forceinline__ void put(Pair pair) {
     hopper::wait(empty(), parity ^ 1);
 #pragma unroll
     for (int rank = 0; rank < kCluster; ++rank) {
       const Tile &tile = pair.first;
-      uint32_t to = hopper::addressIn(rank, memory + slot * kSlotBytes);
+      uint32_t to = hopper::addressIn(rank, memory + stage * kSlotBytes);
       uint32_t barrier = hopper::addressIn(rank, full());
       hopper::arriveExpectingCluster(barrier, kSlotBytes);
       hopper::storeAsync(to, {tile.expert, tile.row, tile.rowEnd, tile.column}, barrier);
@@ -185,22 +184,22 @@ struct Queue {
       pair.first.row += pair.rows;
       pair.first.column += pair.columns;
     }
-    advance();
+    next();
   }
   /// By whole warps.
   __device__ Tile take() {
     int4 low{}, high{};
     if (threadIdx.x % 32 == 0) {
       hopper::wait(full(), parity);
-      low = hopper::loadFour(memory + slot * kSlotBytes);
-      high = hopper::loadFour(memory + slot * kSlotBytes + 16);
+      low = hopper::loadFour(memory + stage * kSlotBytes);
+      high = hopper::loadFour(memory + stage * kSlotBytes + 16);
     }
     auto ofFirst = [](int value) { return __shfl_sync(kFullWarp, value, 0); };
     Tile tile{ofFirst(low.x),  ofFirst(low.y),  ofFirst(low.z),  ofFirst(low.w),
               ofFirst(high.x), ofFirst(high.y), ofFirst(high.z), ofFirst(high.w)};
     if (threadIdx.x % 32 == 0)
       hopper::arriveCluster(hopper::addressIn(0, empty()));
-    advance();
+    next();
     return tile;
   }
 };

@@ -5,9 +5,8 @@
 // The gradient of a weight is a dot of two rows as wide as an expert. A kernel that makes them
 // leaves it in parts in the workspace, and a last one adds these up, always in the same order.
 //
-// What the activation's gradient takes is a kernel behind the product or part of it, as
-// GroupedGemmGated.cu says. Gathers always take the former: the warps that store and those that
-// copy tokens would be too few.
+// On sm_90a the activation's gradient is part of the product's kernel. Where tokens are gathered it
+// is a kernel behind it: the warps that store would be too few beside those that copy tokens.
 #include "kernels/cuda/GatedActivation.cuh"
 #include "kernels/cuda/GroupedGemmHopper.h"
 #include "kernels/cuda/KernelList.h"

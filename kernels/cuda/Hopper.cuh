@@ -54,6 +54,19 @@ __device__ inline void wait(uint32_t barrier, uint32_t parity) {
                : "memory");
 }
 
+/// Which stage of a ring comes next, and the parity of its barriers' phase.
+template <int Stages>
+struct Ring {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ void next() {
+    if (++stage == Stages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
 // -- Clusters of blocks --
 
 /// This block's number in its cluster.

@@ -46,7 +46,6 @@ Fault runGroupedGemmDgradGated(const Launch &launch);
 Fault runGroupedGemmGatedGather(const Launch &launch);
 Fault runGroupedGemmWgradGatherDy(const Launch &launch);
 Fault runGroupedGemmWgradGatherX(const Launch &launch);
-Fault runRowsOfTokens(const Launch &launch);
 
 // GroupedGemmSquared.cu
 Fault runGroupedGemmWgradSquared(const Launch &launch);
@@ -84,6 +83,7 @@ Fault runSumOfSquares(const Launch &launch);
 // Permute.cu
 Fault runPermute(const Launch &launch);
 Fault runPermuteGrad(const Launch &launch);
+Fault runRowsOfTokens(const Launch &launch);
 Fault runUnpermute(const Launch &launch);
 Fault runUnpermuteGrad(const Launch &launch);
 

@@ -1,5 +1,5 @@
-// permute, unpermute and their gradients. A row number outside [0, T k) makes its slot inert, as -1
-// does.
+// permute, unpermute and their gradients; rows_of_tokens. A row number outside [0, T k) makes its
+// slot inert, as -1 does.
 //
 // A block handles a token and its k rows, so that each row of T is read or written once. What
 // writes rows also notes in the workspace which slot a row has; a second kernel clears the rows of
@@ -207,6 +207,29 @@ Fault combine(const Launch &launch, const Tensor &rows, const B *weights, const 
   return launchFault(kernel);
 }
 
+/// Threads of a block of rows_of_tokens, of a row or a slot each.
+constexpr unsigned kSlotThreads = 256;
+
+template <typename B>
+__global__ void clearRowsOfTokensKernel(int32_t *tokenOfRow, B *weightOfRow, int64_t rows) {
+  int64_t row = static_cast<int64_t>(blockIdx.x) * kSlotThreads + threadIdx.x;
+  if (row >= rows)
+    return;
+  tokenOfRow[row] = -1;
+  weightOfRow[row] = fromFloat<B>(0);
+}
+
+template <typename B>
+__global__ void rowsOfTokensKernel(const int32_t *rowOfSlot, const B *weights, int64_t slots,
+                                   int64_t topK, int32_t *tokenOfRow, B *weightOfRow) {
+  int64_t slot = static_cast<int64_t>(blockIdx.x) * kSlotThreads + threadIdx.x;
+  int64_t row = slot < slots ? rowOf(rowOfSlot, slots, slot) : -1;
+  if (row < 0)
+    return;
+  tokenOfRow[row] = static_cast<int32_t>(slot / topK);
+  weightOfRow[row] = weights[slot];
+}
+
 } // namespace
 
 Fault runPermute(const Launch &launch) {
@@ -234,6 +257,24 @@ Fault runPermuteGrad(const Launch &launch) {
   return withFloatType(dx.dtype, [&]<typename T>(T) {
     return combine<T, float>(launch, drows, nullptr, launch.operands[1], dx, "permute_grad");
   });
+}
+
+Fault runRowsOfTokens(const Launch &launch) {
+  const Tensor &rowOfSlot = launch.operands[0], &weights = launch.operands[1];
+  int64_t slots = rowOfSlot.count();
+  if (slots == 0)
+    return std::nullopt;
+  auto blocks = static_cast<unsigned>(ceilDivide(slots, kSlotThreads));
+  withFloatType(weights.dtype, [&]<typename B>(B) {
+    auto *tokenOfRow = launch.operands[2].as<int32_t>();
+    auto *weightOfRow = launch.operands[3].as<B>();
+    cudaStream_t stream = contextOf(launch).stream;
+    clearRowsOfTokensKernel<<<blocks, kSlotThreads, 0, stream>>>(tokenOfRow, weightOfRow, slots);
+    rowsOfTokensKernel<<<blocks, kSlotThreads, 0, stream>>>(
+        rowOfSlot.as<int32_t>(), weights.as<B>(), slots, rowOfSlot.dims[1], tokenOfRow,
+        weightOfRow);
+  });
+  return launchFault("rows_of_tokens");
 }
 
 Fault runUnpermute(const Launch &launch) {

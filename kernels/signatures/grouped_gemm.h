@@ -38,21 +38,24 @@ inline constexpr OperandSpec kGroupedGemmWgradOperands[] = {
 inline constexpr Signature kGroupedGemmWgrad = {
     "grouped_gemm_wgrad", kGroupedGemmWgradOperands, {}, weightGradientWorkspace};
 
-/// A piece of dw whose squares a GPU adds up first, and how many sums of pieces it adds up next.
-inline constexpr int64_t kSquaredPieceRows = 16;
-inline constexpr int64_t kSquaredPieceColumns = 128;
+/// A part of a result over which a GPU sums first, as it stores it: squares over all of it, or dots
+/// along its rows.
+inline constexpr int64_t kRowsOfPart = 16;
+inline constexpr int64_t kColumnsOfPart = 128;
+
+/// How many sums of dw's parts a GPU adds up next.
 inline constexpr int64_t kSquaredSums = 1024;
 
-/// That of the gradient; behind it that of sum_of_squares, on a GPU at least a sum for each piece,
+/// That of the gradient; behind it that of sum_of_squares, on a GPU at least a sum for each part,
 /// and the sums of these.
 constexpr int64_t wgradSquaredWorkspace(const Dims &dims, Target target) {
   int64_t gradient = weightGradientWorkspace(dims, target),
           squares = sumOfSquaresWorkspace(dims, target);
   if (target.kind != Target::Kind::Cuda)
     return gradient + squares;
-  int64_t pieces = dims["E"] * ((dims["N"] + kSquaredPieceRows - 1) / kSquaredPieceRows) *
-                   ((dims["K"] + kSquaredPieceColumns - 1) / kSquaredPieceColumns);
-  return gradient + std::max(squares, pieces * 4) + kSquaredSums * 4;
+  int64_t parts = dims["E"] * ((dims["N"] + kRowsOfPart - 1) / kRowsOfPart) *
+                  ((dims["K"] + kColumnsOfPart - 1) / kColumnsOfPart);
+  return gradient + std::max(squares, parts * 4) + kSquaredSums * 4;
 }
 
 inline constexpr OperandSpec kGroupedGemmWgradSquaredOperands[] = {

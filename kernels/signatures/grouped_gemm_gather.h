@@ -15,8 +15,8 @@
 // w[e]) rounded.
 #pragma once
 
-#include "kernels/signatures/Workspace.h"
 #include "kernels/signatures/gated_activation.h"
+#include "kernels/signatures/grouped_gemm.h"
 
 namespace switchyard::kernels {
 
@@ -49,9 +49,10 @@ constexpr int64_t dgradGatedGatherWorkspace(const Dims &dims, Target target) {
   return gemmWorkspace(dims, target) + gatheredRows(dims, target, dims["N"]) + bytes;
 }
 
-/// On a GPU, each row's parts of dweights in float32, one of 128 columns.
+/// On a GPU, each row's parts of dweights in float32.
 constexpr int64_t dgradGatedWeightedWorkspace(const Dims &dims, Target target) {
-  int64_t bytes = target.kind == Target::Kind::Cuda ? dims["R"] * ((dims["F"] + 127) / 128) * 4 : 0;
+  int64_t parts = (dims["F"] + kColumnsOfPart - 1) / kColumnsOfPart;
+  int64_t bytes = target.kind == Target::Kind::Cuda ? dims["R"] * parts * 4 : 0;
   return gemmWorkspace(dims, target) + bytes;
 }
 
