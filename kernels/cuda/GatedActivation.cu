@@ -39,7 +39,7 @@ __global__ void siluGradKernel(std::conditional_t<Again, T, const T> *dy, const 
 #pragma unroll
   for (int j = 0; j < N; ++j) {
     float y;
-    GatedGradient result = gatedGradient<T>(gradient[j], gate[j], up[j], y);
+    GatedGradient result = gatedGradient<T>(gradient[j], gate[j], up[j], sigmoid<T>(gate[j]), y);
     gate[j] = result.gate;
     up[j] = result.up;
     gradient[j] = y;

@@ -28,10 +28,10 @@ struct GatedGradient {
   float gate, up;
 };
 
-/// The gradient by both halves, and what gated(gate, up) is.
+/// The gradient by both halves, and what gated(gate, up) is; `s` is sigmoid<T>(gate).
 template <typename T>
-__device__ GatedGradient gatedGradient(float dy, float gate, float up, float &y) {
-  float s = sigmoid<T>(gate), activated = roundTo<T>(__fmul_rn(gate, s));
+__device__ GatedGradient gatedGradient(float dy, float gate, float up, float s, float &y) {
+  float activated = roundTo<T>(__fmul_rn(gate, s));
   float slope = __fmul_rn(s, __fmaf_rn(gate, __fadd_rn(1.0f, -s), 1.0f));
   y = __fmul_rn(activated, up);
   return {__fmul_rn(__fmul_rn(dy, up), slope), __fmul_rn(dy, activated)};

@@ -47,90 +47,156 @@ struct RowWeights {
   float *dots; // [R, parts]: of each row's kColumnsOfPart columns
   int parts;
 
-  __device__ float at(int row) const {
-    return isBFloat16 ? toFloat(static_cast<const BFloat16 *>(weights)[row])
-                      : static_cast<const float *>(weights)[row];
+  /// The word of memory that has the weight of a row, and the weight in it. To load a word, not one
+  /// of two types, takes no branch, at whose end a warp waits for all that it has asked for.
+  __device__ uint32_t wordOf(int row) const {
+    return static_cast<const uint32_t *>(weights)[isBFloat16 ? row / 2 : row];
+  }
+  __device__ float in(uint32_t word, int row) const {
+    return __uint_as_float(!isBFloat16 ? word : row % 2 == 0 ? word << 16 : word & 0xffff0000U);
   }
 };
 
 /// Takes what is handed over as the gradient of the gated result, and stores that of [gate | up]
 /// and the result itself; `Weighted`: each row has a weight, which its gradient and its result are
 /// multiplied by. dgateUp may be gateUp.
+///
+/// A warp goes through its handovers by pieces, of which a lane has packs of kLines rows. Those of
+/// the next piece are asked for one by one, each when the one of this piece is taken: what the
+/// memory takes to answer is what limits this kernel. To have them brought into L2 before, by the
+/// copy engine or otherwise, is slower.
 template <bool Weighted>
 struct GatedGradStore {
   static constexpr bool kHandsOver = true;
+  static constexpr int kLines = kRowsOfPart / 4;
+  static_assert(2 * kPiece == kColumnsOfPart);
+
   const BFloat16 *gateUp;
   BFloat16 *dgateUp, *y;
   int width;
   RowWeights rows;
 
-  __device__ void operator()(const Handover &from, Place place) const {
-    constexpr int kLines = 4;
-    static_assert(2 * kPiece == kColumnsOfPart);
-    int lane = threadIdx.x % 32, row = place.row + lane / 8, column = place.column + lane % 8 * 8;
-    // All that is needed is asked for at once, before the gradients are there.
-    Pack<BFloat16, 8> gate[2][kLines], up[2][kLines];
-    [[maybe_unused]] float weights[kLines], dots[kLines];
+  template <typename Handovers>
+  __device__ void storeAll(Handovers &own) const {
+    if (!own.next())
+      return;
+    Line lines[kLines];
+    Piece piece = pieceOf(own.place(), 0);
+    uint32_t asked = askWeight(own.place());
 #pragma unroll
-    for (int i = 0; i < 2 * kLines; ++i) {
-      int line = row + i % kLines * 4, at = column + i / kLines * kPiece;
-      if (line >= place.rowEnd || at >= width)
-        continue;
-      const BFloat16 *from = gateUp + static_cast<int64_t>(line) * 2 * width + at;
-      gate[i / kLines][i % kLines] = Pack<BFloat16, 8>::load(from);
-      up[i / kLines][i % kLines] = Pack<BFloat16, 8>::load(from + width);
-    }
-    if constexpr (Weighted)
-#pragma unroll
-      for (int i = 0; i < kLines; ++i) {
-        weights[i] = row + 4 * i < place.rowEnd ? rows.at(row + 4 * i) : 0.0f;
-        dots[i] = 0;
-      }
-    from.await();
-#pragma unroll
-    for (int piece = 0; piece < 2; ++piece, column += kPiece) {
-#pragma unroll
-      for (int i = 0; i < kLines; ++i) {
-        bool isStored = row + 4 * i < place.rowEnd && column < width;
-        Pack<BFloat16, 8> dy = from.take(piece, 4 * i + lane / 8);
-        Pack<BFloat16, 8> dgate, dup, result;
-#pragma unroll
-        for (int j = 0; j < 8; j += 2) {
-          float results[2];
-          GatedGradient gradients[2];
-          for (int h = 0; h < 2; ++h) {
-            float gradient = dy.value(j + h);
-            if constexpr (Weighted)
-              gradient *= weights[i];
-            gradients[h] = gatedGradient<BFloat16>(gradient, gate[piece][i].value(j + h),
-                                                   up[piece][i].value(j + h), results[h]);
-            if constexpr (Weighted) {
-              results[h] = roundTo<BFloat16>(results[h]);
-              dots[i] += isStored ? dy.value(j + h) * results[h] : 0.0f;
-              results[h] *= weights[i];
-            }
-          }
-          dgate.words[j / 2] = roundPair(gradients[0].gate, gradients[1].gate);
-          dup.words[j / 2] = roundPair(gradients[0].up, gradients[1].up);
-          result.words[j / 2] = roundPair(results[0], results[1]);
+    for (int i = 0; i < kLines; ++i)
+      ask(piece, i, lines[i]);
+    for (bool isMore = true; isMore;) {
+      Handover from = own.handover();
+      Place place = own.place();
+      float weight = weightOf(place, asked), dots[kLines] = {};
+      from.await();
+#pragma unroll 1
+      for (int number = 0; number < 2; ++number) {
+        Piece following = pieceOf(place, 1);
+        if (number == 1) {
+          isMore = own.next();
+          following = isMore ? pieceOf(own.place(), 0) : Piece{};
+          asked = isMore ? askWeight(own.place()) : 0;
         }
-        if (!isStored)
-          continue;
-        int64_t line = static_cast<int64_t>(row + 4 * i) * width;
-        dgate.store(dgateUp + 2 * line + column);
-        dup.store(dgateUp + 2 * line + width + column);
-        result.store(y + line + column);
-      }
-    }
-    from.release();
-    if constexpr (Weighted)
 #pragma unroll
-      for (int i = 0; i < kLines; ++i) {
-        float dot = warpSum<8>(dots[i]);
-        if (lane % 8 == 0 && row + 4 * i < place.rowEnd && place.column < width)
-          rows.dots[static_cast<int64_t>(row + 4 * i) * rows.parts +
-                    place.column / kColumnsOfPart] = dot;
+        for (int i = 0; i < kLines; ++i) {
+          Line line = lines[i];
+          ask(following, i, lines[i]);
+          store(from.take(number, rowOfLane() + 4 * i), piece, i, line, weight, dots[i]);
+        }
+        piece = following;
       }
+      from.release();
+      if constexpr (Weighted)
+#pragma unroll
+        for (int i = 0; i < kLines; ++i)
+          storeDot(place, rowOfLane() + 4 * i, dots[i]);
+    }
+  }
+
+private:
+  /// What a lane has of a piece: rows `row` + 0, 4, 8 and 12, of which `count` tells which are
+  /// there.
+  struct Piece {
+    int64_t at; // of the first row's pack in gateUp
+    int count, column;
+  };
+  struct Line {
+    Pack<BFloat16, 8> gate, up;
+  };
+
+  __device__ static int rowOfLane() { return static_cast<int>(threadIdx.x) % 32 / 8; }
+
+  __device__ Piece pieceOf(const Place &place, int number) const {
+    int row = place.row + rowOfLane();
+    int column = place.column + number * kPiece + static_cast<int>(threadIdx.x) % 8 * 8;
+    return {static_cast<int64_t>(row) * 2 * width + column, column < width ? place.rowEnd - row : 0,
+            column};
+  }
+  __device__ void ask(const Piece &piece, int i, Line &line) const {
+    if (4 * i >= piece.count)
+      return;
+    const BFloat16 *from = gateUp + piece.at + static_cast<int64_t>(8 * i) * width;
+    uint4 gate = hopper::loadOnce(from), up = hopper::loadOnce(from + width);
+    line = {{{gate.x, gate.y, gate.z, gate.w}}, {{up.x, up.y, up.z, up.w}}};
+  }
+  /// Lane i asks for the weight of row i % 16 of a place, and gets it.
+  __device__ uint32_t askWeight(const Place &place) const {
+    int row = place.row + static_cast<int>(threadIdx.x) % kRowsOfPart;
+    return Weighted && row < place.rowEnd ? rows.wordOf(row) : 0;
+  }
+  __device__ float weightOf(const Place &place, uint32_t asked) const {
+    return rows.in(asked, place.row + static_cast<int>(threadIdx.x) % kRowsOfPart);
+  }
+
+  /// `weight` is of the lane's row as askWeight has it; the dot grows by that of this line.
+  __device__ void store(const Pack<BFloat16, 8> &dy, const Piece &piece, int i, const Line &line,
+                        [[maybe_unused]] float weight, float &dot) const {
+    if constexpr (Weighted)
+      weight = __shfl_sync(kFullWarp, weight, rowOfLane() + 4 * i);
+    // All at once: one after the other each would wait for the one before.
+    float sigmoids[8];
+#pragma unroll
+    for (int j = 0; j < 8; ++j)
+      sigmoids[j] = sigmoid<BFloat16>(line.gate.value(j));
+    Pack<BFloat16, 8> dgate, dup, result;
+    [[maybe_unused]] float sum = 0;
+#pragma unroll
+    for (int j = 0; j < 8; j += 2) {
+      float results[2];
+      GatedGradient gradients[2];
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        float gradient = dy.value(j + h);
+        if constexpr (Weighted)
+          gradient *= weight;
+        gradients[h] = gatedGradient<BFloat16>(gradient, line.gate.value(j + h),
+                                               line.up.value(j + h), sigmoids[j + h], results[h]);
+        if constexpr (Weighted) {
+          results[h] = roundTo<BFloat16>(results[h]);
+          sum += dy.value(j + h) * results[h];
+          results[h] *= weight;
+        }
+      }
+      dgate.words[j / 2] = roundPair(gradients[0].gate, gradients[1].gate);
+      dup.words[j / 2] = roundPair(gradients[0].up, gradients[1].up);
+      result.words[j / 2] = roundPair(results[0], results[1]);
+    }
+    if (4 * i >= piece.count)
+      return;
+    dot += sum;
+    int64_t at = piece.at + static_cast<int64_t>(8 * i) * width;
+    dgate.store(dgateUp + at);
+    dup.store(dgateUp + at + width);
+    result.store(y + (at + piece.column) / 2);
+  }
+  /// The lanes of a row have its dot in parts.
+  __device__ void storeDot(const Place &place, int line, float dot) const {
+    dot = warpSum<8>(dot);
+    int row = place.row + line;
+    if (threadIdx.x % 8 == 0 && row < place.rowEnd && place.column < width)
+      rows.dots[static_cast<int64_t>(row) * rows.parts + place.column / kColumnsOfPart] = dot;
   }
 };
 

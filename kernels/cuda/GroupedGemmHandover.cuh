@@ -135,27 +135,63 @@ struct Place {
   int row, rowEnd, column;
 };
 
-/// Stores what is handed over of all tiles. Each place belongs to one of the warps that store: only
-/// one that has seen all handovers before can tell by a bit which one a barrier waits for.
+/// What is handed over to one of the warps that store, of all tiles. Each place in shared memory
+/// belongs to one of them: only one that has seen all handovers before can tell by a bit which one
+/// a barrier waits for.
+template <typename K>
+class Handovers {
+public:
+  __device__ Handovers(const Arguments &args, int warp, const Ring &ring, const Queue &queue)
+      : args_(args), ring_(ring), queue_(queue), warp_(warp) {}
+
+  /// Goes on to the next one, by the whole warp; false if there is none.
+  __device__ bool next() {
+    for (from_ += K::kStoring; from_ >= kWarps; from_ = (warp_ + half() * 2) % K::kStoring) {
+      do {
+        if (++part_ == 2 * kConsumers) {
+          tile_ = queue_.take();
+          if (tile_.isNone)
+            return false;
+          part_ = 0;
+        }
+      } while (!isThere<K>(args_, tile_, half()));
+      parities_ ^= 1 << half();
+    }
+    return true;
+  }
+  __device__ Handover handover() const {
+    return handoverOf<K>(ring_, half(), from_, parities_ >> half() & 1);
+  }
+  __device__ Place place() const {
+    return {K::kByRows ? 0 : static_cast<int64_t>(tile_.expert) * args_.height,
+            tile_.row + half() * 64 + from_ * 16, tile_.rowEnd,
+            tile_.column + part_ / kConsumers * (K::kTileColumns / 2)};
+  }
+
+private:
+  /// The multiplying warpgroup.
+  __device__ int half() const { return part_ % kConsumers; }
+
+  const Arguments &args_;
+  const Ring &ring_;
+  Queue queue_;
+  Tile tile_;
+  int warp_;
+  int part_ = 2 * kConsumers - 1;    // of the tile: halves of columns, in each halves of rows
+  int from_ = kWarps;                // the warp that hands over
+  uint32_t parities_ = ~uint32_t{0}; // of its last handovers, a bit of each warpgroup
+};
+
+/// Stores what is handed over of all tiles.
 template <typename K>
 __device__ __forceinline__ void store(const Arguments &args, const typename K::Epilogue &epilogue,
-                                      int warp, const Ring &ring, Queue queue) {
-  uint32_t parities = 0; // a bit of each multiplying warpgroup
-  forTiles(queue, [&](const Tile &tile) {
-    int64_t first = K::kByRows ? 0 : static_cast<int64_t>(tile.expert) * args.height;
-#pragma unroll 1
-    for (int i = 0; i < 2 * kConsumers; ++i) { // halves of columns, in each halves of rows
-      int half = i % kConsumers, row = tile.row + half * 64;
-      int column = tile.column + i / kConsumers * (K::kTileColumns / 2);
-      if (!isThere<K>(args, tile, half))
-        continue;
-#pragma unroll 1
-      for (int from = (warp + half * 2) % K::kStoring; from < kWarps; from += K::kStoring)
-        epilogue(handoverOf<K>(ring, half, from, parities >> half & 1),
-                 Place{first, row + from * 16, tile.rowEnd, column});
-      parities ^= 1 << half;
-    }
-  });
+                                      int warp, const Ring &ring, const Queue &queue) {
+  Handovers<K> own(args, warp, ring, queue);
+  if constexpr (K::kReadsGateUp)
+    epilogue.storeAll(own);
+  else
+    while (own.next())
+      epilogue(own.handover(), own.place());
 }
 
 /// Stores results in bfloat16; `Squared`: and of each part the sum of its squares.

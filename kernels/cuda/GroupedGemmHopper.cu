@@ -126,7 +126,6 @@ Fault enqueue(const Launch &launch, const GroupedOperands &operands,
   args.height = K::kByRows ? 0 : static_cast<int>(c.dims[1]);
   args.columns = static_cast<int>(c.dims[c.rank - 1]);
   args.depth = K::kByRows ? static_cast<int>(operands.a.dims[1]) : 0;
-  args.gateUp = operands.gateUp.as<BFloat16>();
   CUtensorMap a{}, b{};
   if constexpr (K::kGather != Gather::A)
     if (auto fault = describePlanes(a, operands.a, 64))

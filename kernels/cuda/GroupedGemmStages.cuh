@@ -117,19 +117,6 @@ struct Gatherer<K, false> {
   }
 };
 
-/// Has what a tile's results meet brought into L2, where the warps that store find it sooner.
-template <typename K>
-__device__ __forceinline__ void fetchGateUp(const Arguments &args, const Tile &tile) {
-  constexpr int kElements = kLine / 2, kLines = K::kTileColumns / kElements; // of a row
-  int rows = min(kTileM, tile.rowEnd - tile.row);
-  for (int i = threadIdx.x; i < 2 * rows * kLines; i += 32) {
-    int column = tile.column + i % kLines * kElements;
-    if (column < args.columns)
-      hopper::prefetchLine(
-          args.gateUp + (static_cast<int64_t>(tile.row) * 2 + i / kLines) * args.columns + column);
-  }
-}
-
 /// Fetches all stages of this block's tiles, by the warps that do so. The first thread of the
 /// cluster finds the tiles, each while the one before it is fetched.
 template <typename K>
@@ -143,8 +130,6 @@ __device__ __forceinline__ void produce(const Arguments &args, const CUtensorMap
   if (finds)
     scheduler.putNext(found);
   forTiles(queue, [&](const Tile &tile) {
-    if constexpr (K::kReadsGateUp)
-      fetchGateUp<K>(args, tile);
     if constexpr (K::kGathers)
       gatherer.begin(args, tile);
     for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.next()) {

@@ -46,8 +46,8 @@ struct Kind {
   static constexpr int kFetching = kGathers ? 2 : 1, kAnnouncing = kGathers;
   static constexpr int kStoring = kHandsOver ? kWarps - kFetching - kAnnouncing : 0;
   /// Registers of a thread that multiplies, and of another.
-  static constexpr int kMost = !kHandsOver ? 224 : kReadsGateUp ? 192 : 200;
-  static constexpr int kFewest = !kHandsOver ? 56 : kReadsGateUp ? 120 : 104;
+  static constexpr int kMost = !kHandsOver ? 224 : kReadsGateUp ? 184 : 200;
+  static constexpr int kFewest = !kHandsOver ? 56 : kReadsGateUp ? 136 : 104;
 };
 
 /// Tokens that stand where they stand.
@@ -66,7 +66,6 @@ struct Arguments {
   int columns; // of the result, or of half of it where that is [gate | up]
   int depth;   // of the contraction by rows
   Tokens tokens;
-  const BFloat16 *gateUp; // [rows, 2 columns], which the gated gradient reads
 };
 
 /// What shared memory holds: stages, staged results, barriers, the queue.

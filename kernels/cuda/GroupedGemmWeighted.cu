@@ -39,7 +39,8 @@ __global__ void weightedGradKernel(const T *gateUp, const B *weightOfRow, T *dga
 #pragma unroll
     for (int j = 0; j < N; ++j) {
       float result;
-      GatedGradient gradient = gatedGradient<T>(p[j] * weight, gate[j], up[j], result);
+      GatedGradient gradient =
+          gatedGradient<T>(p[j] * weight, gate[j], up[j], sigmoid<T>(gate[j]), result);
       result = roundTo<T>(result);
       dot += p[j] * result;
       gate[j] = gradient.gate;

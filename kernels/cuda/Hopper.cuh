@@ -139,11 +139,6 @@ __device__ inline void loadToBoth(uint32_t to, const CUtensorMap &map, Box at, u
                : "memory");
 }
 
-/// Brings a line of 128 bytes into L2.
-__device__ inline void prefetchLine(const void *from) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(from) : "memory");
-}
-
 // -- Copies of single packs, by this thread --
 
 /// Starts to copy 16 bytes into shared memory, or to zero them.
@@ -155,6 +150,18 @@ __device__ inline void copyAsync(uint32_t to, const void *from, bool isThere) {
 /// Arrives at a barrier when this thread's copies so far are done.
 __device__ inline void arriveAfterCopies(uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
+// -- Global memory --
+
+/// Loads 16 bytes that this multiprocessor reads once.
+__device__ inline uint4 loadOnce(const void *from) {
+  uint4 pack;
+  asm volatile("ld.global.L1::no_allocate.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(pack.x), "=r"(pack.y), "=r"(pack.z), "=r"(pack.w)
+               : "l"(from)
+               : "memory");
+  return pack;
 }
 
 // -- Shared memory, by address --

@@ -196,7 +196,7 @@ Result<std::unique_ptr<MoeLayer>> MoeLayer::create(Device &device, const kernels
     for (const Step &step : *steps) {
       SY_ASSIGN_OR_RETURN(std::unique_ptr<PreparedLaunch> launch,
                           tensors.prepare(step.kernel, step.operands, step.attributes));
-      launches->push_back(std::move(launch));
+      launches->push_back({step.kernel, std::move(launch)});
     }
   for (const char *name : {"x", "dy"})
     SY_RETURN_IF_ERROR(tensors.fill(name, 0.2F));
@@ -207,8 +207,8 @@ Result<std::unique_ptr<MoeLayer>> MoeLayer::create(Device &device, const kernels
 }
 
 Status MoeLayer::run(const Launches &launches) {
-  for (const std::unique_ptr<PreparedLaunch> &launch : launches)
-    SY_RETURN_IF_ERROR(device_.run(*launch));
+  for (const Launch &launch : launches)
+    SY_RETURN_IF_ERROR(device_.run(*launch.prepared));
   return {};
 }
 
@@ -218,6 +218,20 @@ Status MoeLayer::forward() {
 
 Status MoeLayer::backward() {
   return run(backward_);
+}
+
+std::vector<std::string> MoeLayer::kernels() const {
+  std::vector<std::string> names;
+  for (const Launches *launches : {&forward_, &backward_})
+    for (const Launch &launch : *launches)
+      names.push_back(launch.kernel);
+  return names;
+}
+
+Status MoeLayer::run(size_t kernel) {
+  const Launches &launches = kernel < forward_.size() ? forward_ : backward_;
+  return device_.run(
+      *launches[kernel < forward_.size() ? kernel : kernel - forward_.size()].prepared);
 }
 
 } // namespace switchyard::bench

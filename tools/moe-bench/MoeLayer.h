@@ -33,6 +33,11 @@ public:
   Status forward();
   Status backward();
 
+  /// The kernels of both, in their order. run() puts one of them on the device, behind a forward()
+  /// and a backward().
+  std::vector<std::string> kernels() const;
+  Status run(size_t kernel);
+
   /// A tensor: x [T, D], router [E, D], gate_up [E, 2F, D] (rows of gate before those of up), down
   /// [E, D, F], y, dy, dx, drouter, dgate_up, ddown; its bytes are the device's.
   const kernels::Tensor &tensor(const std::string &name) const { return tensors_[name]; }
@@ -44,7 +49,11 @@ private:
   MoeLayer(Device &device, const kernels::Target &target)
       : device_(device), tensors_(device, target) {}
 
-  using Launches = std::vector<std::unique_ptr<PreparedLaunch>>;
+  struct Launch {
+    std::string kernel;
+    std::unique_ptr<PreparedLaunch> prepared;
+  };
+  using Launches = std::vector<Launch>;
 
   Status run(const Launches &launches);
 

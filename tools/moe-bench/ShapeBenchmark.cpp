@@ -9,7 +9,8 @@ namespace switchyard::bench {
 
 namespace {
 
-Status timeLayer(ShapeTimer &timer, const NamedShape &named, LayerKernels kernels) {
+Status timeLayer(ShapeTimer &timer, const NamedShape &named, LayerKernels kernels,
+                 bool eachKernel) {
   const LayerShape &shape = named.shape;
   SY_ASSIGN_OR_RETURN(
       std::unique_ptr<MoeLayer> layer,
@@ -29,7 +30,15 @@ Status timeLayer(ShapeTimer &timer, const NamedShape &named, LayerKernels kernel
       timer.print(name + " forward", forward, {.tokens = tokens, .flops = flops}, std::move(kept)));
   SY_RETURN_IF_ERROR(
       timer.print(name + " forward+backward", both, {.tokens = tokens, .flops = 3 * flops}));
-  return timer.print(name + " backward", {median(both) - median(forward)}, {.flops = 2 * flops});
+  SY_RETURN_IF_ERROR(
+      timer.print(name + " backward", {median(both) - median(forward)}, {.flops = 2 * flops}));
+  const std::vector<std::string> names = eachKernel ? layer->kernels() : std::vector<std::string>();
+  for (size_t i = 0; i < names.size(); ++i) {
+    SY_ASSIGN_OR_RETURN(std::vector<double> times, timer.time([&] { return layer->run(i); }));
+    SY_RETURN_IF_ERROR(
+        timer.print(name + " kernel " + std::to_string(i) + " " + names[i], times, {}));
+  }
+  return {};
 }
 
 constexpr const char *kCopy = "copy";
@@ -148,7 +157,7 @@ Status runLayerBenchmark(const LayerArguments &arguments) {
   ShapeTimer timer(arguments);
   SY_RETURN_IF_ERROR(timer.create());
   for (const NamedShape &shape : shapes)
-    SY_RETURN_IF_ERROR(timeLayer(timer, shape, kernels));
+    SY_RETURN_IF_ERROR(timeLayer(timer, shape, kernels, arguments.kernels));
   return {};
 }
 

@@ -107,6 +107,8 @@ void addLayerFlags(CLI::App &command, LayerArguments &arguments) {
   command.add_flag("--gather", arguments.gather,
                    "With --fuse, products read tokens where they stand; --gather=false: "
                    "permuted copies of them. Default: true");
+  command.add_flag("--kernels", arguments.kernels,
+                   "Time each of the layer's kernels by itself, too");
 }
 
 void addProductFlags(CLI::App &command, ProductArguments &arguments) {
