@@ -113,6 +113,10 @@ Fault describePlanes(CUtensorMap &map, const Tensor &tensor, int64_t boxLines) {
                         {width * 2, width * lines * 2}, {64, boxLines, 1});
 }
 
+/// Up to so many tiles a block, clusters take turns: their counter would have to be cleared before
+/// the launch, which takes longer than what it evens out.
+constexpr int64_t kTilesInTurn = 16;
+
 /// Enqueues a kernel on as many blocks as the device has multiprocessors.
 template <typename K>
 Fault enqueue(const Launch &launch, const GroupedOperands &operands,
@@ -120,7 +124,6 @@ Fault enqueue(const Launch &launch, const GroupedOperands &operands,
   const Tensor &c = operands.c;
   Arguments args{};
   args.sizes = operands.groupSizes.as<int32_t>();
-  args.taken = reinterpret_cast<int *>(launch.workspace.data());
   args.rows = static_cast<int>(operands.rows());
   args.experts = static_cast<int>(operands.groupSizes.dims[0]);
   args.height = K::kByRows ? 0 : static_cast<int>(c.dims[1]);
@@ -147,9 +150,14 @@ Fault enqueue(const Launch &launch, const GroupedOperands &operands,
                   "cudaDeviceGetAttribute"))
     return fault;
   cudaStream_t stream = contextOf(launch).stream;
-  if (auto fault =
-          faultOf(cudaMemsetAsync(args.taken, 0, sizeof *args.taken, stream), "cudaMemsetAsync"))
-    return fault;
+  int64_t rows = K::kByRows ? args.rows : int64_t{args.experts} * args.height;
+  int64_t tiles = mostTiles(args.experts, rows, kTileM) * ceilDivide(args.columns, K::kTileColumns);
+  if (tiles > kTilesInTurn * processors) {
+    args.taken = reinterpret_cast<int *>(launch.workspace.data());
+    if (auto fault =
+            faultOf(cudaMemsetAsync(args.taken, 0, sizeof *args.taken, stream), "cudaMemsetAsync"))
+      return fault;
+  }
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim = {kCluster, 1, 1};

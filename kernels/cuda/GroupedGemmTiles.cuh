@@ -60,7 +60,8 @@ struct Tokens {
 /// What the tiles are of: rows of x (or dy) by an expert's matrix, or an expert's matrix by weight.
 struct Arguments {
   const int32_t *sizes;
-  int *taken; // pairs of tiles that clusters took after their first; 0 before the launch
+  int *taken; // pairs of tiles that clusters took after their first; 0 before the launch. Null:
+              // they take turns
   int rows, experts;
   int height;  // of an expert's result by weight
   int columns; // of the result, or of half of it where that is [gate | up]
@@ -221,9 +222,10 @@ public:
 
   /// Puts the next pair, or that there is none.
   __device__ __forceinline__ void putNext(Queue &queue) {
-    unsigned pair = next_;
+    unsigned pair = next_, clusters = gridDim.x / kCluster;
     // Is on its way until it is needed.
-    next_ = gridDim.x / kCluster + static_cast<unsigned>(atomicAdd(args_.taken, 1));
+    next_ = args_.taken ? clusters + static_cast<unsigned>(atomicAdd(args_.taken, 1))
+                        : next_ + clusters;
     while (pair >= after_ && group_.expert < args_.experts)
       advance();
     queue.put(pair < after_ ? pairOf<K>(args_, group_, pair - before_)

@@ -15,11 +15,16 @@ Status timeLayer(ShapeTimer &timer, const NamedShape &named, LayerKernels kernel
   SY_ASSIGN_OR_RETURN(
       std::unique_ptr<MoeLayer> layer,
       MoeLayer::create(timer.device(), timer.target(), shape, timer.dtype(), kernels));
-  SY_ASSIGN_OR_RETURN(std::vector<double> forward, timer.time([&] { return layer->forward(); }));
-  SY_ASSIGN_OR_RETURN(std::vector<double> both, timer.time([&]() -> Status {
-    SY_RETURN_IF_ERROR(layer->forward());
-    return layer->backward();
-  }));
+  const ShapeTimer::Work directions[] = {[&] { return layer->forward(); },
+                                         [&]() -> Status {
+                                           SY_RETURN_IF_ERROR(layer->forward());
+                                           return layer->backward();
+                                         }};
+  SY_ASSIGN_OR_RETURN(const std::vector<std::vector<double>> times, timer.timeInTurn(directions));
+  const std::vector<double> &forward = times[0], &both = times[1];
+  std::vector<double> backward;
+  for (size_t i = 0; i < both.size(); ++i)
+    backward.push_back(both[i] - forward[i]);
   const double flops = 6.0 * static_cast<double>(shape.tokens * shape.topK) *
                        static_cast<double>(shape.width * shape.expertSize);
   const auto tokens = static_cast<double>(shape.tokens);
@@ -30,8 +35,7 @@ Status timeLayer(ShapeTimer &timer, const NamedShape &named, LayerKernels kernel
       timer.print(name + " forward", forward, {.tokens = tokens, .flops = flops}, std::move(kept)));
   SY_RETURN_IF_ERROR(
       timer.print(name + " forward+backward", both, {.tokens = tokens, .flops = 3 * flops}));
-  SY_RETURN_IF_ERROR(
-      timer.print(name + " backward", {median(both) - median(forward)}, {.flops = 2 * flops}));
+  SY_RETURN_IF_ERROR(timer.print(name + " backward", backward, {.flops = 2 * flops}));
   const std::vector<std::string> names = eachKernel ? layer->kernels() : std::vector<std::string>();
   for (size_t i = 0; i < names.size(); ++i) {
     SY_ASSIGN_OR_RETURN(std::vector<double> times, timer.time([&] { return layer->run(i); }));

@@ -19,9 +19,9 @@ struct ProductArguments : ShapeArguments {
 };
 
 /// For each shape prints a line (Report.h) of one MoE layer (MoeLayer.h) for "forward",
-/// "forward+backward" and "backward", the difference of their medians. TFLOP/s count the experts'
-/// products alone, 6 T D F K and twice that for the gradients, as SonicMoE's benchmark does.
-/// kept_bytes is MoeLayer::keptBytes(). With `kernels` each kernel follows, timed by itself.
+/// "forward+backward" and "backward", the difference of two runs behind each other. TFLOP/s count
+/// the experts' products alone, 6 T D F K and twice that for the gradients, as SonicMoE's benchmark
+/// does. kept_bytes is MoeLayer::keptBytes(). With `kernels` each kernel follows, timed by itself.
 ///
 /// Times, here and below, are the device's from the first kernel to the last one's end, its cache
 /// overwritten before each. Usage: a shape that is none. DoesNotFit: the memory.

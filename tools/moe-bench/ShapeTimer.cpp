@@ -9,7 +9,7 @@
 namespace switchyard::bench {
 
 /// More than any GPU's cache has.
-static constexpr uint64_t kCacheBytes = uint64_t{256} << 20;
+static constexpr int64_t kCacheBytes = int64_t{256} << 20;
 
 Result<std::vector<NamedShape>> namedShapes(const ShapeArguments &arguments) {
   if (arguments.shapes.empty() && arguments.models.empty())
@@ -36,24 +36,35 @@ Status ShapeTimer::create() {
   SY_ASSIGN_OR_RETURN(device_, createDevice(target_));
   SY_ASSIGN_OR_RETURN(stopwatch_, device_->createStopwatch());
   if (isCuda) {
-    SY_ASSIGN_OR_RETURN(cache_, device_->allocate(kCacheBytes));
+    cache_ = std::make_unique<DeviceTensors>(*device_, target_);
+    SY_RETURN_IF_ERROR(cache_->allocate("cache", kernels::DType::F32, {kCacheBytes / 4}));
+    SY_RETURN_IF_ERROR(cache_->allocate("squares", kernels::DType::F32, {}));
+    SY_ASSIGN_OR_RETURN(readCache_, cache_->prepare("sum_of_squares", {"cache", "squares"}));
   }
   return {};
 }
 
-Result<std::vector<double>> ShapeTimer::time(const std::function<Status()> &work) {
-  std::vector<double> times;
-  for (int64_t i = 0; i < arguments_.warmup + arguments_.runs; ++i) {
-    // While the device does this the host puts the work behind it.
-    SY_RETURN_IF_ERROR(device_->fillZero(cache_.data(), cache_.bytes()));
-    SY_RETURN_IF_ERROR(stopwatch_->start());
-    SY_RETURN_IF_ERROR(work());
-    SY_RETURN_IF_ERROR(stopwatch_->stop());
-    SY_ASSIGN_OR_RETURN(const double milliseconds, stopwatch_->milliseconds());
-    if (i >= arguments_.warmup)
-      times.push_back(milliseconds);
-  }
+Result<std::vector<std::vector<double>>> ShapeTimer::timeInTurn(std::span<const Work> works) {
+  std::vector<std::vector<double>> times(works.size());
+  for (int64_t i = 0; i < arguments_.warmup + arguments_.runs; ++i)
+    for (size_t j = 0; j < works.size(); ++j) {
+      // Fills the cache with what was only read: what had been written would have to be written
+      // back while the work is timed. Meanwhile the host puts the work behind it.
+      if (readCache_)
+        SY_RETURN_IF_ERROR(device_->run(*readCache_));
+      SY_RETURN_IF_ERROR(stopwatch_->start());
+      SY_RETURN_IF_ERROR(works[j]());
+      SY_RETURN_IF_ERROR(stopwatch_->stop());
+      SY_ASSIGN_OR_RETURN(const double milliseconds, stopwatch_->milliseconds());
+      if (i >= arguments_.warmup)
+        times[j].push_back(milliseconds);
+    }
   return times;
+}
+
+Result<std::vector<double>> ShapeTimer::time(const Work &work) {
+  SY_ASSIGN_OR_RETURN(std::vector<std::vector<double>> times, timeInTurn({&work, 1}));
+  return std::move(times.front());
 }
 
 Status ShapeTimer::print(const std::string &name, const std::vector<double> &times, Run work,

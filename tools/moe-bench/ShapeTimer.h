@@ -2,6 +2,7 @@
 #pragma once
 
 #include "runtime/device/Device.h"
+#include "tools/moe-bench/DeviceTensors.h"
 #include "tools/moe-bench/LayerShape.h"
 #include "tools/moe-bench/Report.h"
 
@@ -44,8 +45,11 @@ public:
     return arguments_.precision == "f32" ? kernels::DType::F32 : kernels::DType::BF16;
   }
 
-  /// Milliseconds of `work`, after the warm-up.
-  Result<std::vector<double>> time(const std::function<Status()> &work);
+  using Work = std::function<Status()>;
+  /// Milliseconds of each work's runs after the warm-up. A run of one is followed by a run of the
+  /// next, so that all meet the same clocks.
+  Result<std::vector<std::vector<double>>> timeInTurn(std::span<const Work> works);
+  Result<std::vector<double>> time(const Work &work);
 
   /// Prints what runs that took `times` came to, each of which did `work`; `more` has what else is
   /// known.
@@ -57,7 +61,8 @@ private:
   kernels::Target target_;
   std::unique_ptr<Device> device_;
   std::unique_ptr<Stopwatch> stopwatch_; // go before their device
-  DeviceMemory cache_;
+  std::unique_ptr<DeviceTensors> cache_;
+  std::unique_ptr<PreparedLaunch> readCache_;
 };
 
 } // namespace switchyard::bench
