@@ -129,4 +129,32 @@ def FuseNorm : Pass<"fuse-norm", "::mlir::ModuleOp"> {
   let dependentDialects = ["::switchyard::moe::MoEDialect"];
 }
 
+def FuseAccumulate : Pass<"fuse-accumulate", "::mlir::ModuleOp"> {
+  let summary = "Let the gradients of the experts' weights add themselves to their accumulators";
+  let description = [{
+    Where a step takes several passes, a float32 `moe.grouped_gemm_wgrad` and the `moe.accumulate` that alone takes it become one
+    op, so that the gradient is neither written nor read again, and needs no memory. The accumulators are the same bits.
+
+    It runs behind `verify-gradient-reduction`, which follows both ops by themselves, and leaves what is in a `dist.rounds`, and the
+    gradients by weight that gather, as they are. `enable=false` changes nothing.
+
+    Before:
+
+    ```mlir
+    %ddown = moe.grouped_gemm_wgrad %drows, %hidden, %sizes : ... -> tensor<8x64x96xf32>
+    %sum = moe.read @down.grad : tensor<8x64x96xbf16>
+    %updated = moe.accumulate %sum, %ddown : tensor<8x64x96xbf16>, tensor<8x64x96xf32>
+    ```
+
+    After:
+
+    ```mlir
+    %sum = moe.read @down.grad : tensor<8x64x96xbf16>
+    %updated = moe.grouped_gemm_wgrad_accumulate %drows, %hidden, %sizes, %sum : ..., tensor<8x64x96xbf16>
+    ```
+  }];
+  let options = [Option<"enable", "enable", "bool", "true", "Whether to fuse at all">];
+  let dependentDialects = ["::switchyard::moe::MoEDialect"];
+}
+
 #endif // SWITCHYARD_FUSION_PASSES

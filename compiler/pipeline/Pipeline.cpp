@@ -96,6 +96,8 @@ void addStage(OpPassManager &manager, StringRef stage, const PipelineOptions &op
     manager.addPass(passes::createFuseNorm({.enable = options.fuse}));
   } else if (stage == "verify-gradient-reduction") {
     manager.addPass(passes::createVerifyGradientReduction());
+  } else if (stage == "fuse-accumulate") {
+    manager.addPass(passes::createFuseAccumulate({.enable = options.fuse}));
   } else if (stage == "to-plan") {
     manager.addPass(passes::createToPlan(
         {.target = options.target, .threads = static_cast<int32_t>(options.threads)}));

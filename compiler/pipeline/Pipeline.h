@@ -36,6 +36,7 @@ inline constexpr llvm::StringLiteral kStages[] = {
     "gather",
     "fuse-norm",
     "verify-gradient-reduction",
+    "fuse-accumulate",
     "to-plan",
     "reshard-after-forward",
     "bucket-collectives",

@@ -214,6 +214,36 @@ def MoE_GroupedGemmWgradSquaredOp : MoE_KernelOp<"grouped_gemm_wgrad_squared",
   let hasVerifier = 1;
 }
 
+def MoE_GroupedGemmWgradAccumulateOp : MoE_KernelOp<"grouped_gemm_wgrad_accumulate",
+    [AllElementTypesMatch<["dy", "x"]>, AllTypesMatch<["accumulator", "result"]>]> {
+  let summary = "`moe.grouped_gemm_wgrad`, added to what there is.";
+  let description = [{
+    The result is `moe.accumulate` of `accumulator` [E, N, K] and the float32 `moe.grouped_gemm_wgrad`
+    of `dy` [R, N], `x` [R, K] and `group_sizes` [E], the same bits, without the latter. Where an
+    expert has no rows the accumulator stays as it is. `fuse-accumulate` makes it.
+
+    Constraints:
+    - (C1) `dy` and `x` have the same R.
+    - (C2) `dy` and `x` have the same element type.
+    - (C3) `accumulator` is [E, N, K].
+    - (C4) `accumulator` is in f32 or has the element type of `dy` and `x`.
+    - (C5) the result has the type of `accumulator`.
+
+    ```mlir
+    %sum = moe.grouped_gemm_wgrad_accumulate %dy, %x, %group_sizes, %accumulator
+        : tensor<?x192xbf16, #moe.rows<2 * "T">>, tensor<?x64xbf16, #moe.rows<2 * "T">>,
+          tensor<8xi32>, tensor<8x192x64xf32>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$dy, MoE_FloatTensor<2>:$x,
+                       MoE_StaticTensor<"kI32", "i32", 1>:$group_sizes,
+                       MoE_FloatTensor<3>:$accumulator);
+  let results = (outs MoE_FloatTensor<3>:$result);
+  let assemblyFormat = "$dy `,` $x `,` $group_sizes `,` $accumulator attr-dict `:` "
+      "type($dy) `,` type($x) `,` type($group_sizes) `,` type($accumulator)";
+  let hasVerifier = 1;
+}
+
 def MoE_GatedActivationGradOp : MoE_KernelOp<"gated_activation_grad",
     [AllTypesMatch<["gate_up", "dgate_up"]>, AllElementTypesMatch<["dy", "gate_up"]>]> {
   let summary = "Gradient of `moe.gated_activation`.";

@@ -236,24 +236,29 @@ void GroupedGemmWgradOp::build(OpBuilder &builder, OperationState &state, Value 
         dy, x, groupSizes);
 }
 
+/// `dwName` and `dw`: the gradient, or what it is added to.
 template <typename Op>
-static LogicalResult verifyWgrad(Op op) {
+static LogicalResult verifyWgrad(Op op, StringRef dwName, Value dw) {
   // grouped_gemm_wgrad_c1, grouped_gemm_wgrad_c3, grouped_gemm_wgrad_c4 and those of
-  // grouped_gemm_wgrad_squared; their second ones are traits
+  // grouped_gemm_wgrad_squared and grouped_gemm_wgrad_accumulate; their others are traits
   ShapeMatcher shapes(op);
   return failure(failed(shapes.match("dy", op.getDy(), {"R", "N"})) ||
                  failed(shapes.match("x", op.getX(), {"R", "K"})) ||
                  failed(shapes.match("group_sizes", op.getGroupSizes(), {"E"})) ||
-                 failed(shapes.match("dw", op.getDw(), {"E", "N", "K"})) ||
-                 failed(verifySumElement(op, op.getDw(), op.getDy())));
+                 failed(shapes.match(dwName, dw, {"E", "N", "K"})) ||
+                 failed(verifySumElement(op, dw, op.getDy())));
 }
 
 LogicalResult GroupedGemmWgradOp::verify() {
-  return verifyWgrad(*this);
+  return verifyWgrad(*this, "dw", getDw());
 }
 
 LogicalResult GroupedGemmWgradSquaredOp::verify() {
-  return verifyWgrad(*this);
+  return verifyWgrad(*this, "dw", getDw());
+}
+
+LogicalResult GroupedGemmWgradAccumulateOp::verify() {
+  return verifyWgrad(*this, "accumulator", getAccumulator());
 }
 
 LogicalResult GatedActivationOp::inferReturnTypes(MLIRContext *, std::optional<Location> location,

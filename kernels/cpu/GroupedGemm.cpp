@@ -110,6 +110,25 @@ WeightGradient byWeight(const Launch &launch) {
   return {dy.dims[1], x.dims[1], dy.dtype};
 }
 
+/// Calls a function of WeightGradient for each tile of each expert's gradient.
+void forTilesByWeight(const Launch &launch, decltype(&WeightGradient::run) compute) {
+  const Tensor &dy = launch.operands[0], &x = launch.operands[1], &dw = launch.operands[3];
+  WeightGradient gradient = byWeight(launch);
+  Groups groups(launch.operands[2], dy.dims[0]);
+  int64_t bytes = byteSize(dy.dtype), n = dy.dims[1], k = x.dims[1], tiles = gradient.tiles();
+  contextOf(launch).pool->parallelFor(dw.dims[0] * tiles, [&](int64_t index, int thread) {
+    groups.visit([&](const Groups::Group &group) {
+      if (group.expert != index / tiles)
+        return false;
+      (gradient.*compute)(launch, dy.as<std::byte>() + group.first * n * bytes,
+                          x.as<std::byte>() + group.first * k * bytes,
+                          dw.as<std::byte>() + group.expert * n * k * byteSize(dw.dtype), dw.dtype,
+                          group.rows, index % tiles, thread);
+      return true;
+    });
+  });
+}
+
 } // namespace
 
 std::optional<std::string> prepareGroupedGemm(const Launch &launch) {
@@ -133,21 +152,11 @@ std::optional<std::string> prepareGroupedGemmWgrad(const Launch &launch) {
 }
 
 void runGroupedGemmWgrad(const Launch &launch) {
-  const Tensor &dy = launch.operands[0], &x = launch.operands[1], &dw = launch.operands[3];
-  WeightGradient gradient = byWeight(launch);
-  Groups groups(launch.operands[2], dy.dims[0]);
-  int64_t bytes = byteSize(dy.dtype), n = dy.dims[1], k = x.dims[1], tiles = gradient.tiles();
-  contextOf(launch).pool->parallelFor(dw.dims[0] * tiles, [&](int64_t index, int thread) {
-    groups.visit([&](const Groups::Group &group) {
-      if (group.expert != index / tiles)
-        return false;
-      gradient.run(launch, dy.as<std::byte>() + group.first * n * bytes,
-                   x.as<std::byte>() + group.first * k * bytes,
-                   dw.as<std::byte>() + group.expert * n * k * byteSize(dw.dtype), dw.dtype,
-                   group.rows, index % tiles, thread);
-      return true;
-    });
-  });
+  forTilesByWeight(launch, &WeightGradient::run);
+}
+
+void runGroupedGemmWgradAccumulate(const Launch &launch) {
+  forTilesByWeight(launch, &WeightGradient::addTo);
 }
 
 void runGroupedGemmWgradSquared(const Launch &launch) {

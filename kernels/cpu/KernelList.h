@@ -44,6 +44,7 @@ std::optional<std::string> prepareGroupedGemmDgrad(const Launch &launch);
 void runGroupedGemmDgrad(const Launch &launch);
 std::optional<std::string> prepareGroupedGemmWgrad(const Launch &launch);
 void runGroupedGemmWgrad(const Launch &launch);
+void runGroupedGemmWgradAccumulate(const Launch &launch);
 void runGroupedGemmWgradSquared(const Launch &launch);
 
 // GroupedGemmGated.cpp

@@ -30,6 +30,7 @@ constexpr Kernel kKernels[] = {
     {"grouped_gemm_gated", prepareGroupedGemmGated, runGroupedGemmGated},
     {"grouped_gemm_gated_gather", prepareGroupedGemmGatedGather, runGroupedGemmGatedGather},
     {"grouped_gemm_wgrad", prepareGroupedGemmWgrad, runGroupedGemmWgrad},
+    {"grouped_gemm_wgrad_accumulate", prepareGroupedGemmWgrad, runGroupedGemmWgradAccumulate},
     {"grouped_gemm_wgrad_gather_dy", prepareGroupedGemmWgradGatherDy, runGroupedGemmWgradGatherDy},
     {"grouped_gemm_wgrad_gather_x", prepareGroupedGemmWgradGatherX, runGroupedGemmWgradGatherX},
     {"grouped_gemm_wgrad_squared", prepareGroupedGemmWgrad, runGroupedGemmWgradSquared},

@@ -31,17 +31,39 @@ std::optional<std::string> WeightGradient::prepareUpTo(GemmCache &gemms, int64_t
 void WeightGradient::run(const Launch &launch, const std::byte *dy, const std::byte *x,
                          std::byte *dw, DType result, int64_t rows, int64_t tile,
                          int thread) const {
-  int64_t first = tile * tileRows();
-  std::byte *target = dw + first * k_ * byteSize(result);
+  auto [first, count] = rangeOf(tile);
+  std::byte *target = dw + first * byteSize(result);
   if (result == DType::F32)
     return accumulate(launch, dy, x, reinterpret_cast<float *>(target), rows, tile, thread);
-  std::byte *sums =
-      launch.workspace.data() + contextOf(launch).pool->threads() * kGemmScratchPerThread;
-  float *sum = reinterpret_cast<float *>(sums) + thread * tileRows() * k_;
-  accumulate(launch, dy, x, sum, rows, tile, thread);
+  const float *sums = sum(launch, dy, x, rows, tile, thread);
   auto *rounded = reinterpret_cast<BFloat16 *>(target);
-  for (int64_t i = 0, count = std::min(tileRows(), n_ - first) * k_; i < count; ++i)
-    rounded[i] = fromFloat<BFloat16>(sum[i]);
+  for (int64_t i = 0; i < count; ++i)
+    rounded[i] = fromFloat<BFloat16>(sums[i]);
+}
+
+void WeightGradient::addTo(const Launch &launch, const std::byte *dy, const std::byte *x,
+                           std::byte *dw, DType result, int64_t rows, int64_t tile,
+                           int thread) const {
+  auto [first, count] = rangeOf(tile);
+  const float *sums = sum(launch, dy, x, rows, tile, thread);
+  auto add = [&, count = count]<typename T>(T *to) {
+    for (int64_t i = 0; i < count; ++i)
+      to[i] = fromFloat<T>(toFloat(to[i]) + sums[i]);
+  };
+  std::byte *target = dw + first * byteSize(result);
+  if (result == DType::F32)
+    add(reinterpret_cast<float *>(target));
+  else
+    add(reinterpret_cast<BFloat16 *>(target));
+}
+
+const float *WeightGradient::sum(const Launch &launch, const std::byte *dy, const std::byte *x,
+                                 int64_t rows, int64_t tile, int thread) const {
+  std::byte *tiles =
+      launch.workspace.data() + contextOf(launch).pool->threads() * kGemmScratchPerThread;
+  float *own = reinterpret_cast<float *>(tiles) + thread * tileRows() * k_;
+  accumulate(launch, dy, x, own, rows, tile, thread);
+  return own;
 }
 
 void WeightGradient::accumulate(const Launch &launch, const std::byte *dy, const std::byte *x,

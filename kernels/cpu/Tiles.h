@@ -78,8 +78,8 @@ private:
 };
 
 /// dw [n, k] = dy^T x for dy [rows, n] and x [rows, k], cut into tiles of rows of dw. The reduction
-/// over the rows goes piece by piece, in order, in float32: into dw itself or, where dw is
-/// narrower, into the thread's tile behind all GEMM scratch, which is rounded once.
+/// over the rows goes piece by piece, in order, in float32: into dw itself or, where dw is narrower
+/// or is added to, into the thread's tile behind all GEMM scratch, of which each is rounded once.
 class WeightGradient {
 public:
   WeightGradient(int64_t n, int64_t k, DType dtype) : n_(n), k_(k), dtype_(dtype) {}
@@ -91,12 +91,25 @@ public:
   /// Prepares for any number of rows up to `rows`.
   std::optional<std::string> prepareUpTo(GemmCache &gemms, int64_t rows) const;
 
-  /// Computes one tile of dw, whose elements are of dtype `result`.
+  /// Computes one tile of dw, whose elements are of dtype `result`; addTo adds it to dw.
   void run(const Launch &launch, const std::byte *dy, const std::byte *x, std::byte *dw,
            DType result, int64_t rows, int64_t tile, int thread) const;
+  void addTo(const Launch &launch, const std::byte *dy, const std::byte *x, std::byte *dw,
+             DType result, int64_t rows, int64_t tile, int thread) const;
 
 private:
+  /// A tile's elements.
+  struct Range {
+    int64_t first, count;
+  };
   int64_t tileRows() const { return weightGradientTileRows(n_); }
+  Range rangeOf(int64_t tile) const {
+    int64_t first = tile * tileRows();
+    return {first * k_, std::min(tileRows(), n_ - first) * k_};
+  }
+  /// Computes a tile in the thread's own.
+  const float *sum(const Launch &launch, const std::byte *dy, const std::byte *x, int64_t rows,
+                   int64_t tile, int thread) const;
   void accumulate(const Launch &launch, const std::byte *dy, const std::byte *x, float *sum,
                   int64_t rows, int64_t tile, int thread) const;
   std::optional<std::string> preparePiece(GemmCache &gemms, int64_t pieceRows) const;

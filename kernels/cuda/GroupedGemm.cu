@@ -47,7 +47,14 @@ struct Product {
   Matrix<T> a, b;
   C *c;
   int64_t cStride, m, n, k;
+  bool accumulates = false; // adds to C
 };
+
+/// Rounds a sum into `c`, or adds it to what is there.
+template <typename C>
+__device__ void storeSum(C &c, float sum, bool accumulates) {
+  c = fromFloat<C>(accumulates ? toFloat(c) + sum : sum);
+}
 
 constexpr int kThreads = 256;
 
@@ -94,11 +101,11 @@ constexpr int kShared = kStages * (kTile<AAlongK, kM> + kTile<BAlongK, kN>)*2;
 
 /// Stores a 16 x 16 piece of the result that a warp has staged.
 template <typename C>
-__device__ void storePiece(const float *staged, C *c, int64_t stride, int64_t rows,
-                           int64_t columns) {
+__device__ void storePiece(const float *staged, C *c, int64_t stride, int64_t rows, int64_t columns,
+                           bool accumulates) {
   for (int i = threadIdx.x % 32; i < 256; i += 32)
     if (i / 16 < rows && i % 16 < columns)
-      c[i / 16 * stride + i % 16] = fromFloat<C>(staged[i / 16 * 20 + i % 16]);
+      storeSum(c[i / 16 * stride + i % 16], staged[i / 16 * 20 + i % 16], accumulates);
 }
 
 /// Tile (row, column) of the product; AlongK says whether an operand has k along its columns.
@@ -164,7 +171,7 @@ __device__ void multiply(const Product<BFloat16, C> &product, int64_t row, int64
       wmma::store_matrix_sync(staged, sums[i][j], 20, wmma::mem_row_major);
       __syncwarp();
       storePiece(staged, product.c + r * product.cStride + c, product.cStride, product.m - r,
-                 product.n - c);
+                 product.n - c, product.accumulates);
       __syncwarp();
     }
 }
@@ -208,7 +215,8 @@ __device__ void multiply(const Product<float, float> &product, int64_t row, int6
   for (int i = 0; i < 4; ++i)
     for (int j = 0; j < 4; ++j)
       if (row + ty + i < product.m && column + tx + j < product.n)
-        product.c[(row + ty + i) * product.cStride + column + tx + j] = sums[i][j];
+        storeSum(product.c[(row + ty + i) * product.cStride + column + tx + j], sums[i][j],
+                 product.accumulates);
 }
 } // namespace scalar
 
@@ -291,7 +299,7 @@ __global__ __launch_bounds__(kThreads) void byRowsKernel(ByRows<T> operands) {
 template <typename T, typename W, bool Packed>
 __global__ __launch_bounds__(kThreads) void byWeightKernel(Rows<T> dy, Rows<T> x,
                                                            const int32_t *sizes, W *dw,
-                                                           int64_t rows) {
+                                                           int64_t rows, bool accumulates) {
   GroupTile group = findGroup(sizes, gridDim.y, rows, blockIdx.y);
   int64_t n = dy.width, k = x.width;
   int64_t across = (k + kTileColumns<T> - 1) / kTileColumns<T>;
@@ -302,7 +310,8 @@ __global__ __launch_bounds__(kThreads) void byWeightKernel(Rows<T> dy, Rows<T> x
                         k,
                         n,
                         k,
-                        height};
+                        height,
+                        accumulates};
   multiply<false, false, Packed>(product, blockIdx.x / across * kTileRows<T>,
                                  blockIdx.x % across * kTileColumns<T>);
 }
@@ -352,7 +361,7 @@ void runByWeight(const Launch &launch, const GroupedOperands &operands) {
       isPacked(operands, n, k) ? byWeightKernel<T, W, true> : byWeightKernel<T, W, false>;
   Rows<T> dy = rowsOf<T>(operands, Gather::A), x = rowsOf<T>(operands, Gather::B);
   function<<<grid, kThreads, kSharedBytes<T, false, false>, contextOf(launch).stream>>>(
-      dy, x, operands.groupSizes.as<int32_t>(), dw.as<W>(), operands.rows());
+      dy, x, operands.groupSizes.as<int32_t>(), dw.as<W>(), operands.rows(), operands.accumulates);
 }
 
 /// Lets a kernel have the shared memory of its tiles.
@@ -427,6 +436,12 @@ Fault runGroupedGemmDgrad(const Launch &launch) {
 
 Fault runGroupedGemmWgrad(const Launch &launch) {
   return runGroupedProduct(launch, GroupedProduct::ByWeight, operandsOf(launch));
+}
+
+Fault runGroupedGemmWgradAccumulate(const Launch &launch) {
+  GroupedOperands operands = operandsOf(launch);
+  operands.accumulates = true;
+  return runGroupedProduct(launch, GroupedProduct::ByWeight, operands);
 }
 
 } // namespace switchyard::kernels::cuda

@@ -27,6 +27,7 @@ struct GroupedOperands {
   /// Of ByWeight in bfloat16, if not null: of each kRowsOfPart x kColumnsOfPart of an expert's
   /// result the sum of squares.
   float *squares = nullptr;
+  bool accumulates = false; ///< of ByWeight: whether the sums are added to what c has
 
   /// Of all groups, and behind them.
   int64_t rows() const { return gather == Gather::None ? a.dims[0] : tokens.dims[0]; }

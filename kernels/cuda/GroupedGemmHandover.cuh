@@ -239,13 +239,40 @@ struct StoreRounded {
 };
 using Store = StoreRounded<false>;
 
-/// Stores results in float32, by the warps that multiplied them: by whole lines of 128 bytes, which
-/// a warp gathers in shared memory.
+/// Stores results by the warps that multiplied them, before they are rounded: by lines of 128 bytes
+/// in float32, which a warp gathers in shared memory. `Adds`: adds them to what is there, which is
+/// asked for while the last products are made, as far as there is room.
+template <typename T, bool Adds>
 struct StoreSums {
-  static constexpr bool kHandsOver = false;
+  static constexpr bool kHandsOver = false, kAdds = Adds;
   static constexpr int kColumns = kLine / 4; // of a line
-  float *result;
+  static constexpr int kLines = 16 / 4;      // of a lane, of a warp's rows
+  static constexpr int kAhead = !Adds ? 0 : sizeof(T) == 4 ? 2 : 4;
+  using Old = Pack<T, 4>[kLines];
+  T *result;
   int width;
+
+  /// Where a lane's elements of columns [0, kColumns) are, and which of its rows there are.
+  struct Lane {
+    T *to;
+    int row, rowEnd, column;
+  };
+  __device__ Lane laneOf(const Place &place) const {
+    int lane = threadIdx.x % 32;
+    int row = place.row + static_cast<int>(threadIdx.x) % kWarpgroup / 32 * 16 + lane / 8;
+    int column = place.column + lane % 8 * (kColumns / 8);
+    return {result + (place.first + row) * width + column, row, place.rowEnd, column};
+  }
+  __device__ bool isThere(const Lane &lane, int first, int i) const {
+    return lane.row + 4 * i < lane.rowEnd && lane.column + first < width;
+  }
+  /// Asks for what columns [first, first + kColumns) are added to.
+  __device__ __forceinline__ void ask(const Lane &lane, int first, Old &old) const {
+#pragma unroll
+    for (int i = 0; i < kLines; ++i)
+      if (isThere(lane, first, i))
+        old[i] = Pack<T, 4>::load(lane.to + static_cast<int64_t>(4 * i) * width + first);
+  }
 
   /// Puts columns [first, first + kColumns) of a warp's 16 rows into `staged`. The packs of 16
   /// bytes of a line are swizzled, against conflicts of banks.
@@ -262,25 +289,31 @@ struct StoreSums {
       }
   }
 
-  /// Sums as multiply64x256 leaves them.
+  /// Sums as multiply64x256 leaves them; `ahead` has what the first columns are added to.
   __device__ __forceinline__ void operator()(const float (&sums)[128], uint32_t staged,
-                                             Place place) const {
-    int lane = threadIdx.x % 32;
-    int row = place.row + static_cast<int>(threadIdx.x) % kWarpgroup / 32 * 16 + lane / 8;
-    int column = place.column + lane % 8 * (kColumns / 8);
-    float *to = result + (place.first + row) * width + column;
+                                             const Lane &lane, Old *ahead) const {
 #pragma unroll
     for (int first = 0; first < kTileN; first += kColumns) {
+      [[maybe_unused]] Old &old = ahead[Adds ? first / kColumns % kAhead : 0];
       __syncwarp(); // the columns before these were read
       stage(sums, first, staged);
       __syncwarp();
 #pragma unroll
-      for (int i = 0; i < 16; i += 4) {
-        int line = i + lane / 8;
-        uint4 pack = hopper::loadPack(staged + line * kLine + ((lane % 8 ^ line % 8) << 4));
-        if (row + i < place.rowEnd && column + first < width)
-          *reinterpret_cast<uint4 *>(to + static_cast<int64_t>(i) * width + first) = pack;
+      for (int i = 0; i < kLines; ++i) {
+        int line = 4 * i + static_cast<int>(threadIdx.x) % 32 / 8, pack = threadIdx.x % 8;
+        uint4 words = hopper::loadPack(staged + line * kLine + ((pack ^ line % 8) << 4));
+        if (!isThere(lane, first, i))
+          continue;
+        float values[4] = {__uint_as_float(words.x), __uint_as_float(words.y),
+                           __uint_as_float(words.z), __uint_as_float(words.w)};
+        if constexpr (Adds)
+#pragma unroll
+          for (int j = 0; j < 4; ++j)
+            values[j] += old[i].value(j);
+        storePack(lane.to + static_cast<int64_t>(4 * i) * width + first, values);
       }
+      if (Adds && first + kAhead * kColumns < kTileN)
+        ask(lane, first + kAhead * kColumns, old);
     }
   }
 };
@@ -295,11 +328,26 @@ __device__ __forceinline__ void consumeAndStore(const Arguments &args,
   forTiles(queue, [&](const Tile &tile) {
     if (!isThere<K>(args, tile, half))
       return skip(tile, ring);
+    using Epilogue = typename K::Epilogue;
+    if (Epilogue::kAdds && tile.k >= tile.kEnd)
+      return; // nothing is added
+    int64_t first = K::kByRows ? 0 : static_cast<int64_t>(tile.expert) * args.height;
+    auto lane = epilogue.laneOf(Place{first, tile.row + half * 64, tile.rowEnd, tile.column});
+    typename Epilogue::Old ahead[Epilogue::kAdds ? Epilogue::kAhead : 1];
     float sums[128];
     clearSums(tile, sums);
-    multiply<K>(sums, tile.k, tile.kEnd, false, half, ring);
-    int64_t first = K::kByRows ? 0 : static_cast<int64_t>(tile.expert) * args.height;
-    epilogue(sums, staged, Place{first, tile.row + half * 64, tile.rowEnd, tile.column});
+    if constexpr (Epilogue::kAdds) {
+      int stages = (tile.kEnd - tile.k + kTileK - 1) / kTileK;
+      int last = tile.k + max(stages - kStages, 0) * kTileK;
+      multiply<K>(sums, tile.k, last, false, half, ring);
+#pragma unroll
+      for (int i = 0; i < Epilogue::kAhead; ++i)
+        epilogue.ask(lane, i * Epilogue::kColumns, ahead[i]);
+      multiply<K>(sums, last, tile.kEnd, last > tile.k, half, ring);
+    } else {
+      multiply<K>(sums, tile.k, tile.kEnd, false, half, ring);
+    }
+    epilogue(sums, staged, lane, ahead);
   });
 }
 

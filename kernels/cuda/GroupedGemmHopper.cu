@@ -217,7 +217,15 @@ Fault withKind(GroupedProduct product, const GroupedOperands &o, const Body &bod
   if (o.squares)
     return body(Kind<P::ByWeight, Gather::None, StoreRounded<true>>{},
                 StoreRounded<true>{y, width, o.squares, static_cast<int>(o.c.dims[1])});
-  return o.c.dtype == DType::F32 ? byWeight(StoreSums{o.c.as<float>(), width}) : byWeight(store);
+  if (o.accumulates) {
+    auto adding = [&]<typename T>(T *c) {
+      return body(Kind<P::ByWeight, Gather::None, StoreSums<T, true>>{},
+                  StoreSums<T, true>{c, width});
+    };
+    return o.c.dtype == DType::F32 ? adding(o.c.as<float>()) : adding(y);
+  }
+  return o.c.dtype == DType::F32 ? byWeight(StoreSums<float, false>{o.c.as<float>(), width})
+                                 : byWeight(store);
 }
 
 /// Whether the current device runs code of sm_90a, and this build has it.
@@ -242,8 +250,9 @@ Fault prepareGroupedGemmHopper() {
     return std::nullopt;
   using P = GroupedProduct;
   // `more`: weights of rows, or sums of squares.
-  auto raise = [](P product, DType dtype, Gather gather, bool more) {
+  auto raise = [](P product, DType dtype, Gather gather, bool more, bool accumulates) {
     GroupedOperands operands;
+    operands.accumulates = accumulates;
     operands.c.dtype = dtype;
     operands.c.rank = 1;
     operands.gather = gather;
@@ -261,8 +270,9 @@ Fault prepareGroupedGemmHopper() {
     for (DType dtype : {DType::BF16, DType::F32})
       for (Gather gather : {Gather::None, Gather::A, Gather::B})
         for (bool more : {false, true})
-          if (auto fault = raise(product, dtype, gather, more))
-            return fault;
+          for (bool accumulates : {false, true})
+            if (auto fault = raise(product, dtype, gather, more, accumulates))
+              return fault;
   return std::nullopt;
 }
 

@@ -37,6 +37,7 @@ Fault prepareGroupedGemm(const Launch &launch);
 Fault runGroupedGemm(const Launch &launch);
 Fault runGroupedGemmDgrad(const Launch &launch);
 Fault runGroupedGemmWgrad(const Launch &launch);
+Fault runGroupedGemmWgradAccumulate(const Launch &launch);
 
 // GroupedGemmGated.cu
 Fault runGroupedGemmGated(const Launch &launch);

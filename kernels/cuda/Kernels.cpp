@@ -28,6 +28,7 @@ constexpr Kernel kKernels[] = {
     {"grouped_gemm_gated", prepareGroupedGemm, runGroupedGemmGated},
     {"grouped_gemm_gated_gather", prepareGroupedGemm, runGroupedGemmGatedGather},
     {"grouped_gemm_wgrad", prepareGroupedGemm, runGroupedGemmWgrad},
+    {"grouped_gemm_wgrad_accumulate", prepareGroupedGemm, runGroupedGemmWgradAccumulate},
     {"grouped_gemm_wgrad_gather_dy", prepareGroupedGemm, runGroupedGemmWgradGatherDy},
     {"grouped_gemm_wgrad_gather_x", prepareGroupedGemm, runGroupedGemmWgradGatherX},
     {"grouped_gemm_wgrad_squared", prepareGroupedGemm, runGroupedGemmWgradSquared},

@@ -50,6 +50,7 @@ constexpr auto kTable = [] {
       &kGroupedGemmGated,
       &kGroupedGemmGatedGather,
       &kGroupedGemmWgrad,
+      &kGroupedGemmWgradAccumulate,
       &kGroupedGemmWgradGatherDy,
       &kGroupedGemmWgradGatherX,
       &kGroupedGemmWgradSquared,

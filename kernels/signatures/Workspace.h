@@ -34,13 +34,18 @@ constexpr int64_t weightGradientTileRows(int64_t n) {
   return n < 1 ? 1 : n < rows ? n : rows;
 }
 
+/// Each thread's tile of a weight's gradient, on a CPU, in float32.
+constexpr int64_t weightGradientTiles(const Dims &dims, Target target) {
+  return target.threads * weightGradientTileRows(dims["N"]) * dims["K"] * 4;
+}
+
 /// GEMM scratch; on a CPU also, where the gradient dw is narrower than the float32 sum, each
 /// thread's tile of the sum.
 constexpr int64_t weightGradientWorkspace(const Dims &dims, Target target) {
   int64_t bytes = gemmWorkspace(dims, target);
   if (target.kind == Target::Kind::Cuda || dims.elementBytes(DTypeRule::F32OrA) == 4)
     return bytes;
-  return bytes + target.threads * weightGradientTileRows(dims["N"]) * dims["K"] * 4;
+  return bytes + weightGradientTiles(dims, target);
 }
 
 /// Partial sums [reductionBlocks, D] in float32 of `Tensors` vectors of D elements.

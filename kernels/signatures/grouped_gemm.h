@@ -2,7 +2,8 @@
 // matrix w[e] [N, K] transposed; group_sizes [E] is data. Rows past the last group are zero in
 // every result. Gradients by data (dy w) and by weight (dw[e] = dy_e^T x_e, the float32 sum or
 // its rounding to the operands' dtype; zero for an empty group). grouped_gemm_wgrad_squared also
-// sums the squares of dw's elements as they are stored, in float32 and always in the same order.
+// sums the squares of dw's elements as they are stored, in float32 and always in the same order;
+// grouped_gemm_wgrad_accumulate adds the float32 sums to what there is, and rounds once.
 #pragma once
 
 #include "kernels/signatures/Workspace.h"
@@ -37,6 +38,23 @@ inline constexpr OperandSpec kGroupedGemmWgradOperands[] = {
 };
 inline constexpr Signature kGroupedGemmWgrad = {
     "grouped_gemm_wgrad", kGroupedGemmWgradOperands, {}, weightGradientWorkspace};
+
+/// GEMM scratch; on a CPU also each thread's tile of the sums.
+constexpr int64_t wgradAccumulateWorkspace(const Dims &dims, Target target) {
+  int64_t bytes = gemmWorkspace(dims, target);
+  return target.kind == Target::Kind::Cuda ? bytes : bytes + weightGradientTiles(dims, target);
+}
+
+inline constexpr OperandSpec kGroupedGemmWgradAccumulateOperands[] = {
+    in("dy", DTypeRule::A, "R, N"),
+    in("x", DTypeRule::A, "R, K"),
+    in("group_sizes", DTypeRule::I32, "E"),
+    update("accumulator", DTypeRule::F32OrA, "E, N, K"),
+};
+inline constexpr Signature kGroupedGemmWgradAccumulate = {"grouped_gemm_wgrad_accumulate",
+                                                          kGroupedGemmWgradAccumulateOperands,
+                                                          {},
+                                                          wgradAccumulateWorkspace};
 
 /// A part of a result over which a GPU sums first, as it stores it: squares over all of it, or dots
 /// along its rows.

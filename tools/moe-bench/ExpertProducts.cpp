@@ -13,6 +13,13 @@ const std::vector<ExpertProduct> &expertProducts() {
       {"forward", Kind::Forward, "grouped_gemm", {"x", "w", "group_sizes", "y"}},
       {"dgrad", Kind::Dgrad, "grouped_gemm_dgrad", {"dy", "w", "group_sizes", "dx"}},
       {"wgrad", Kind::Wgrad, "grouped_gemm_wgrad", {"dy", "x", "group_sizes", "dw"}},
+      {"wgrad_accumulate",
+       Kind::Wgrad,
+       "grouped_gemm_wgrad_accumulate",
+       {"dy", "x", "group_sizes", "dw"},
+       {},
+       {},
+       true},
       {"gated",
        Kind::Gated,
        "grouped_gemm_gated",
@@ -63,7 +70,7 @@ const std::vector<ExpertProduct> &expertProducts() {
 
 ExpertProducts::ExpertProducts(Device &device, const kernels::Target &target,
                                const LayerShape &shape, ExpertMatrix matrix)
-    : tensors_(device, target), shape_(shape),
+    : device_(device), tensors_(device, target), shape_(shape),
       n_(matrix == ExpertMatrix::GateUp ? 2 * shape.expertSize : shape.width),
       k_(matrix == ExpertMatrix::GateUp ? shape.width : shape.expertSize) {}
 
@@ -131,6 +138,8 @@ uint64_t ExpertProducts::bytes(const ExpertProduct &product) const {
   for (const std::string &operand : product.operands)
     if (operand != "w" && operand != "w_dense" && operand != "dw")
       bytes += tensors_[operand].bytes();
+  if (product.adds)
+    bytes += tensors_["dw"].bytes(); // is read, too
   return bytes;
 }
 
@@ -144,6 +153,11 @@ uint64_t ExpertProducts::weightBytes(const ExpertProduct &product) const {
 }
 
 Result<double> ExpertProducts::error(const ExpertProduct &product) {
+  if (product.adds) {
+    SY_RETURN_IF_ERROR(device_.fillZero(tensors_["dw"].data, tensors_["dw"].bytes()));
+    SY_ASSIGN_OR_RETURN(const std::unique_ptr<PreparedLaunch> launch, prepare(product));
+    SY_RETURN_IF_ERROR(device_.run(*launch));
+  }
   return productError(tensors_, {n_, k_, rows_}, product);
 }
 

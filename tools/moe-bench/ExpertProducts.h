@@ -5,6 +5,7 @@
 // 2F and K = D, down has N = D and K = F:
 //
 //   forward, dgrad, wgrad                   grouped_gemm and its gradients by data and by weight
+//   wgrad_accumulate                        wgrad, added to what there is
 //   gated, gated_gather                     of gate_up, with the activation
 //   dgrad_gated, dgrad_gated_gather         of down, with the activation's gradient
 //   dgrad_gated_weighted                    dgrad_gated_gather of rows permuted before
@@ -37,6 +38,7 @@ struct ExpertProduct {
   std::vector<std::string> operands;
   std::vector<int64_t> attributes = {};
   std::optional<ExpertMatrix> only = {}; // the matrix that it is of; else of both
+  bool adds = false;                     // to dw
 
   bool takes(const std::string &tensor) const { return std::ranges::count(operands, tensor) > 0; }
 };
@@ -67,12 +69,14 @@ public:
 
   /// How far the results of a product that ran last are from those in float64: the norm of the
   /// difference over that of the result, on a sample of each result; that of the worst of them.
+  /// What adds to its result runs once more, to a cleared one.
   Result<double> error(const ExpertProduct &product);
 
 private:
   ExpertProducts(Device &device, const kernels::Target &target, const LayerShape &shape,
                  ExpertMatrix matrix);
 
+  Device &device_;
   DeviceTensors tensors_;
   LayerShape shape_;
   int64_t n_, k_;                // N, K

@@ -108,6 +108,11 @@ func.func @experts(%dy: !hidden, %rows: !rows, %weights: !weights, %row_of_slot:
   // GENERIC: "moe.grouped_gemm_wgrad_squared"{{.*}} -> (tensor<8x64x32xbf16>, tensor<f32>)
   %squared, %squares = moe.grouped_gemm_wgrad_squared %drows, %dx, %group_sizes
       : !rows, tensor<?x32xbf16, #moe.rows<2 * "T">>, tensor<8xi32> -> tensor<8x64x32xbf16>
+  // CHECK: moe.grouped_gemm_wgrad_accumulate %[[DROWS]], %[[DX]], %{{[^ ,]+}}, %{{[^ ,]+}}
+  // CHECK-SAME: : tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<?x32xbf16, #moe.rows<2 * "T">>, tensor<8xi32>, tensor<8x64x32xf32>
+  // GENERIC: "moe.grouped_gemm_wgrad_accumulate"{{.*}} -> tensor<8x64x32xf32>
+  %sum = moe.grouped_gemm_wgrad_accumulate %drows, %dx, %group_sizes, %dw
+      : !rows, tensor<?x32xbf16, #moe.rows<2 * "T">>, tensor<8xi32>, tensor<8x64x32xf32>
   // CHECK: moe.gated_activation_grad %{{[^ ,]+}}, %{{[^ ,]+}} activation "silu"
   // CHECK-SAME: : tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<?x128xbf16, #moe.rows<2 * "T">>
   // GENERIC: "moe.gated_activation_grad"{{.*}} -> tensor<?x128xbf16, #moe.rows<2 * "T">>

@@ -327,6 +327,56 @@ func.func @grouped_gemm_wgrad_squared_c4(%dy: tensor<4x6xf32>, %x: tensor<4x8xf3
 
 // -----
 
+func.func @grouped_gemm_wgrad_accumulate_c1(%dy: tensor<4x6xbf16>, %x: tensor<5x8xbf16>,
+                                            %group_sizes: tensor<3xi32>, %accumulator: tensor<3x6x8xf32>) {
+  // expected-error@+1 {{expects dimension 0 of x to be R = 4, as dimension 0 of dy is, but it is 5}}
+  %sum = moe.grouped_gemm_wgrad_accumulate %dy, %x, %group_sizes, %accumulator
+      : tensor<4x6xbf16>, tensor<5x8xbf16>, tensor<3xi32>, tensor<3x6x8xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_accumulate_c2(%dy: tensor<4x6xbf16>, %x: tensor<4x8xf32>,
+                                            %group_sizes: tensor<3xi32>, %accumulator: tensor<3x6x8xf32>) {
+  // expected-error@+1 {{failed to verify that all of {dy, x} have same element type}}
+  %sum = moe.grouped_gemm_wgrad_accumulate %dy, %x, %group_sizes, %accumulator
+      : tensor<4x6xbf16>, tensor<4x8xf32>, tensor<3xi32>, tensor<3x6x8xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_accumulate_c3(%dy: tensor<4x6xbf16>, %x: tensor<4x8xbf16>,
+                                            %group_sizes: tensor<3xi32>, %accumulator: tensor<3x8x6xf32>) {
+  // expected-error@+1 {{expects dimension 1 of accumulator to be N = 6, as dimension 1 of dy is, but it is 8}}
+  %sum = moe.grouped_gemm_wgrad_accumulate %dy, %x, %group_sizes, %accumulator
+      : tensor<4x6xbf16>, tensor<4x8xbf16>, tensor<3xi32>, tensor<3x8x6xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_accumulate_c4(%dy: tensor<4x6xf32>, %x: tensor<4x8xf32>,
+                                            %group_sizes: tensor<3xi32>, %accumulator: tensor<3x6x8xbf16>) {
+  // expected-error@+1 {{expects a sum in f32 or rounded to 'f32', the operands' element type, but it is in 'bf16'}}
+  %sum = moe.grouped_gemm_wgrad_accumulate %dy, %x, %group_sizes, %accumulator
+      : tensor<4x6xf32>, tensor<4x8xf32>, tensor<3xi32>, tensor<3x6x8xbf16>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_accumulate_c5(%dy: tensor<4x6xbf16>, %x: tensor<4x8xbf16>,
+                                            %group_sizes: tensor<3xi32>, %accumulator: tensor<3x6x8xf32>) {
+  // expected-error@+1 {{failed to verify that all of {accumulator, result} have same type}}
+  %sum = "moe.grouped_gemm_wgrad_accumulate"(%dy, %x, %group_sizes, %accumulator)
+      : (tensor<4x6xbf16>, tensor<4x8xbf16>, tensor<3xi32>, tensor<3x6x8xf32>) -> tensor<3x6x8xbf16>
+  return
+}
+
+// -----
+
 func.func @gated_activation_grad_c1(%dy: tensor<4x4xf32>, %gate_up: tensor<5x8xf32>) {
   // expected-error@+1 {{expects dimension 0 of gate_up to be R = 4, as dimension 0 of dy is, but it is 5}}
   %d = moe.gated_activation_grad %dy, %gate_up activation "silu" : tensor<4x4xf32>, tensor<5x8xf32>

@@ -1,4 +1,5 @@
-// grouped_gemm, grouped_gemm_dgrad, grouped_gemm_wgrad, grouped_gemm_wgrad_squared against float64.
+// grouped_gemm, grouped_gemm_dgrad, grouped_gemm_wgrad and what else becomes of the latter,
+// grouped_gemm_wgrad_squared and grouped_gemm_wgrad_accumulate, against float64.
 #include "test/kernels/conformance/GroupedReference.h"
 
 #include <algorithm>
@@ -97,6 +98,20 @@ TEST_P(GroupedGemmTest, ByWeightSquared) {
   const auto &[rows, n, k, unused] = routing();
   for (DType result : {DType::F32, dtype()})
     expectSquares(random({rows, n}), random({rows, k}), sizes(), result);
+}
+
+TEST_P(GroupedGemmTest, ByWeightAccumulated) {
+  const auto &[rows, n, k, unused] = routing();
+  for (DType result : {DType::F32, dtype()}) {
+    const Array dy = random({rows, n}), x = random({rows, k});
+    const Array before = uniform(random_, result, {experts(), n, k});
+    Call call{"grouped_gemm_wgrad_accumulate", {dy, x, sizes(), before}};
+    expectConforms(call, groupedGemmWgrad);
+    // The bits of the two ops that it stands for.
+    const Array sum =
+        runOnce({"grouped_gemm_wgrad", {dy, x, sizes(), Array(DType::F32, {experts(), n, k})}})[3];
+    EXPECT_EQ(runOnce(call)[3].values, runOnce({"accumulate", {before, sum}})[0].values);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(

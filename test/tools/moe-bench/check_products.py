@@ -17,11 +17,13 @@ def counts(records):
     x_tokens, index, dweights = 4 * tokens * width, 4 * rows, 4 * rows
     expected = {
         "gate_up forward": (gate_up, x + hidden + sizes), "gate_up dgrad": (gate_up, x + hidden + sizes),
-        "gate_up wgrad": (gate_up, x + hidden + sizes), "gate_up gated": (gate_up, x + hidden + activated + sizes),
+        "gate_up wgrad": (gate_up, x + hidden + sizes),
+        "gate_up wgrad_accumulate": (gate_up, x + hidden + sizes + gate_up), "gate_up gated": (gate_up, x + hidden + activated + sizes),
         "gate_up gated_gather": (gate_up, x_tokens + index + hidden + activated + sizes),
         "gate_up wgrad_gather_x": (gate_up, x_tokens + index + hidden + sizes), "gate_up dense": (gate_up // 4, x + hidden),
         "down forward": (down, activated + x + sizes), "down dgrad": (down, activated + x + sizes),
-        "down wgrad": (down, activated + x + sizes), "down dgrad_gated": (down, x + 2 * hidden + activated + sizes),
+        "down wgrad": (down, activated + x + sizes), "down wgrad_accumulate": (down, activated + x + sizes + down),
+        "down dgrad_gated": (down, x + 2 * hidden + activated + sizes),
         "down dgrad_gated_gather": (down, x_tokens + 3 * index + dweights + 2 * hidden + activated + sizes),
         "down dgrad_gated_weighted": (down, x + 2 * index + dweights + 2 * hidden + activated + sizes),
         "down wgrad_gather_dy": (down, x_tokens + index + activated + sizes), "down dense": (down // 4, activated + x)}
