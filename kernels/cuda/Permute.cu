@@ -92,22 +92,38 @@ __global__ void permuteKernel(const T *x, const int32_t *rowOfSlot, int64_t topK
   noteSlots(rowOfSlot, slots, token, topK, slotOfRow);
 }
 
+/// Rows of a token that a thread has on their way at once.
+constexpr int kSummedAtOnce = 4;
+
 /// y[t] = sum_j weight(t, j) rows[row(t, j)], in top-k order; without weights they are 1.
+/// With fewer than five blocks of a multiprocessor too few rows would be on their way.
 template <typename T, typename B, int N>
-__global__ void unpermuteKernel(const T *rows, const B *weights, const int32_t *rowOfSlot,
-                                int64_t topK, T *y, int64_t width) {
-  int64_t token = blockIdx.x, slots = gridDim.x * topK;
+__global__ __launch_bounds__(256, 5) void unpermuteKernel(const T *rows, const B *weights,
+                                                          const int32_t *rowOfSlot, int64_t topK,
+                                                          T *y, int64_t width) {
+  int64_t token = blockIdx.x, slots = gridDim.x * topK, end = (token + 1) * topK;
   for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
     float sums[N] = {};
-    for (int64_t slot = token * topK; slot < (token + 1) * topK; ++slot) {
-      int64_t row = rowOf(rowOfSlot, slots, slot);
-      if (row < 0)
-        continue;
-      float weight = weights ? toFloat(weights[slot]) : 1.0f, values[N];
-      loadPack(rows + row * width + i, values);
+    for (int64_t slot = token * topK; slot < end; slot += kSummedAtOnce) {
+      int64_t row[kSummedAtOnce];
 #pragma unroll
-      for (int j = 0; j < N; ++j)
-        sums[j] += weight * values[j];
+      for (int r = 0; r < kSummedAtOnce; ++r)
+        row[r] = slot + r < end ? rowOf(rowOfSlot, slots, slot + r) : -1;
+      Pack<T, N> values[kSummedAtOnce];
+      float weight[kSummedAtOnce];
+#pragma unroll
+      for (int r = 0; r < kSummedAtOnce; ++r)
+        if (row[r] >= 0) {
+          values[r] = Pack<T, N>::load(rows + row[r] * width + i);
+          weight[r] = weights ? toFloat(weights[slot + r]) : 1.0f;
+        }
+#pragma unroll
+      for (int r = 0; r < kSummedAtOnce; ++r)
+        if (row[r] >= 0) {
+#pragma unroll
+          for (int j = 0; j < N; ++j)
+            sums[j] += weight[r] * values[r].value(j);
+        }
     }
     storePack(y + token * width + i, sums);
   }
