@@ -62,6 +62,7 @@ constexpr auto kTable = [] {
       &kLoadBalanceLossGrad,
       &kPermute,
       &kPermuteGrad,
+      &kPermuteGradAdd,
       &kQkNorm,
       &kQkNormGrad,
       &kRmsNorm,
@@ -75,6 +76,7 @@ constexpr auto kTable = [] {
       &kSum,
       &kSumOfSquares,
       &kUnpermute,
+      &kUnpermuteAdd,
       &kUnpermuteGrad,
   });
   std::sort(table.begin(), table.end(),
