@@ -84,6 +84,7 @@ LogicalResult AxisFlow::visit(Operation *op) {
       .Case([&](dist::TokenExchangeOp exchange) { return visitExchange(exchange); })
       .Case([&](dist::TokenReturnOp back) { return visitReturn(back); })
       .Case([&](dist::RoundsOp rounds) { return visitRounds(rounds); })
+      .Case<moe::UnpermuteAddOp, moe::PermuteGradAddOp>([&](auto sum) { return visitAdd(sum); })
       .Default([&](Operation *) -> LogicalResult {
         if (isa<dist::CollectiveOpInterface>(op) || op->getNumRegions() > 0 ||
             !isMemoryEffectFree(op))
@@ -340,6 +341,29 @@ LogicalResult AxisFlow::visitLinear(Operation *op, OperandRange terms) {
     share(scale, kinds);
   set(op->getResults().drop_front(), others);
   return set(op->getResults().front(), kinds), success();
+}
+
+LogicalResult AxisFlow::visitAdd(Operation *op) {
+  Value addend = op->getOperands().back(), result = op->getResult(0);
+  OperandRange others = op->getOperands().drop_back();
+  AxisKinds kinds, sum;
+  sum.chosen = updates_ ? chosenOf(others) : 0;
+  for (dist::Axis axis : mesh_.getAxes()) {
+    Result kind = meet(op, others, axis);
+    if (failed(kind))
+      return failure();
+    sum[axis] = *kind;
+  }
+  // Until the two have met the result is the term that the op makes.
+  set(result, sum);
+  kinds.chosen = chosenOf({addend, result});
+  for (dist::Axis axis : mesh_.getAxes()) {
+    Result kind = meetTerms(op, {addend, result}, axis);
+    if (failed(kind))
+      return failure();
+    kinds[axis] = *kind;
+  }
+  return set(result, kinds), success();
 }
 
 LogicalResult AxisFlow::visitOther(Operation *op) {

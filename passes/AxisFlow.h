@@ -18,6 +18,8 @@
 //     Own, Same                   |  Own
 //     Slice, Same; Flat, Same     |  Slice; Flat; Own if the result is a scalar, which is no part
 //     terms of a LinearOpInterface|  all of one kind, which it is; Own and Share make Share
+//     unpermute_add,              |  as moe.add of x and of what
+//       permute_grad_add          |    the other operands make
 //     Share in a linear operand   |  Share, if the other operands are Same
 //     Same scaled by 1/n          |  Share, n the ranks along all axes over which it is the same
 //
@@ -70,6 +72,8 @@ private:
   mlir::LogicalResult visitReturn(dist::TokenReturnOp op);
   mlir::LogicalResult visitRounds(dist::RoundsOp op);
   mlir::LogicalResult visitLinear(mlir::Operation *op, mlir::OperandRange terms);
+  /// An op that adds its last operand to what it makes of the others.
+  mlir::LogicalResult visitAdd(mlir::Operation *op);
   mlir::LogicalResult visitOther(mlir::Operation *op);
 
   Result gather(dist::AllGatherOp op, dist::Axis axis);

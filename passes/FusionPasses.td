@@ -101,6 +101,40 @@ def GatherRows : Pass<"gather-rows", "::mlir::ModuleOp"> {
   let dependentDialects = ["::switchyard::moe::MoEDialect"];
 }
 
+def FuseAdd : Pass<"fuse-add", "::mlir::ModuleOp"> {
+  let summary = "Let the kernels that sum a token's rows add what the sum is added to";
+  let description = [{
+    A `moe.add` and the `moe.unpermute` or `moe.permute_grad` of its block that makes one of its operands, and that nothing
+    else takes, become one op in the place of the `moe.add`: forward a layer's input is added to what its experts make of
+    it, backward the router's gradient to theirs. The sum is not stored, nor read again. The values are the same bits.
+
+    Where both operands are such sums, the later one is fused. What a `dist.rounds` adds in its body stays, as it has to be
+    seen to be a sum. It runs behind `gather-rows`, on any number of ranks. `enable=false` changes nothing.
+
+    Before:
+
+    ```mlir
+    %sum = moe.unpermute %results, %weights, %row_of_slot : ...
+    %y = moe.add %x, %sum : tensor<?x64xbf16, #moe.rows<"T">>
+    ...
+    %dx_experts = moe.permute_grad %drows, %row_of_slot : ...
+    %dx_router = moe.linear_dgrad %dlogits, %router : ...
+    %dx = moe.add %dx_experts, %dx_router : tensor<?x64xbf16, #moe.rows<"T">>
+    ```
+
+    After:
+
+    ```mlir
+    %y = moe.unpermute_add %results, %weights, %row_of_slot, %x : ...
+    ...
+    %dx_router = moe.linear_dgrad %dlogits, %router : ...
+    %dx = moe.permute_grad_add %drows, %row_of_slot, %dx_router : ...
+    ```
+  }];
+  let options = [Option<"enable", "enable", "bool", "true", "Whether to fuse at all">];
+  let dependentDialects = ["::switchyard::moe::MoEDialect"];
+}
+
 def FuseNorm : Pass<"fuse-norm", "::mlir::ModuleOp"> {
   let summary = "Let the gradients of the experts' weights bring their parts of the norm";
   let description = [{

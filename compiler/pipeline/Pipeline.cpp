@@ -92,6 +92,8 @@ void addStage(OpPassManager &manager, StringRef stage, const PipelineOptions &op
     manager.addPass(passes::createFuse({.enable = options.fuse}));
   } else if (stage == "gather") {
     manager.addPass(passes::createGatherRows({.enable = options.gather}));
+  } else if (stage == "fuse-add") {
+    manager.addPass(passes::createFuseAdd({.enable = options.fuse}));
   } else if (stage == "fuse-norm") {
     manager.addPass(passes::createFuseNorm({.enable = options.fuse}));
   } else if (stage == "verify-gradient-reduction") {

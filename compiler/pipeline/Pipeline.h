@@ -34,6 +34,7 @@ inline constexpr llvm::StringLiteral kStages[] = {
     "recompute",
     "fuse",
     "gather",
+    "fuse-add",
     "fuse-norm",
     "verify-gradient-reduction",
     "fuse-accumulate",

@@ -95,6 +95,35 @@ def MoE_PermuteGradOp : MoE_KernelOp<"permute_grad", [InferTypeOpAdaptor]> {
   let hasVerifier = 1;
 }
 
+def MoE_PermuteGradAddOp : MoE_KernelOp<"permute_grad_add",
+    [AllElementTypesMatch<["drows", "x"]>, AllTypesMatch<["x", "dx"]>]> {
+  let summary = "`moe.permute_grad`, added to another tensor, in one kernel.";
+  let description = [{
+    `dx` [T, D] is `moe.add` of `x` [T, D] and of `moe.permute_grad` of `drows` [T * k, D] and
+    `row_of_slot` [T, k]: the same bits, as the sum is rounded before it is added. `fuse-add` makes
+    it, of the two gradients of what both the experts and the router take.
+
+    Constraints:
+    - (C1) `row_of_slot` and `x` have the same T.
+    - (C2) `drows` has T * k rows.
+    - (C3) `drows` and `x` have the same D.
+    - (C4) `drows` and `x` have the same element type.
+    - (C5) `dx` has the type of `x`.
+
+    ```mlir
+    %dx = moe.permute_grad_add %drows, %row_of_slot, %x
+        : tensor<?x64xf32, #moe.rows<2 * "T">>, tensor<?x2xi32, #moe.rows<"T">>,
+          tensor<?x64xf32, #moe.rows<"T">>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$drows, MoE_I32Tensor<2>:$row_of_slot,
+                       MoE_FloatTensor<2>:$x);
+  let results = (outs MoE_FloatTensor<2>:$dx);
+  let assemblyFormat = "$drows `,` $row_of_slot `,` $x attr-dict `:` "
+      "type($drows) `,` type($row_of_slot) `,` type($x)";
+  let hasVerifier = 1;
+}
+
 def MoE_UnpermuteGradOp : MoE_KernelOp<"unpermute_grad", [AllTypesMatch<["rows", "drows"]>,
     AllTypesMatch<["weights", "dweights"]>, AllElementTypesMatch<["dy", "rows"]>]> {
   let summary = "Gradient of `moe.unpermute`.";

@@ -153,6 +153,16 @@ LogicalResult PermuteGradOp::verify() {
   return shapes.match("drows", getDrows(), {shapes["T"] * shapes["k"], "D"});
 }
 
+LogicalResult PermuteGradAddOp::verify() {
+  ShapeMatcher shapes(*this);
+  // permute_grad_add_c1; permute_grad_add_c4 and permute_grad_add_c5 are traits
+  if (failed(shapes.match("row_of_slot", getRowOfSlot(), {"T", "k"})) ||
+      failed(shapes.match("x", getX(), {"T", "D"})))
+    return failure();
+  // permute_grad_add_c2, permute_grad_add_c3
+  return shapes.match("drows", getDrows(), {shapes["T"] * shapes["k"], "D"});
+}
+
 LogicalResult UnpermuteOp::inferReturnTypes(MLIRContext *, std::optional<Location> location,
                                             Adaptor op, SmallVectorImpl<Type> &types) {
   // unpermute_c4
@@ -168,6 +178,17 @@ LogicalResult UnpermuteOp::verify() {
       failed(shapes.match("weights", getWeights(), {"T", "k"})))
     return failure();
   // unpermute_c3
+  return shapes.match("rows", getRows(), {shapes["T"] * shapes["k"], "D"});
+}
+
+LogicalResult UnpermuteAddOp::verify() {
+  ShapeMatcher shapes(*this);
+  // unpermute_add_c1, unpermute_add_c2; unpermute_add_c5 and unpermute_add_c6 are traits
+  if (failed(shapes.match("row_of_slot", getRowOfSlot(), {"T", "k"})) ||
+      failed(shapes.match("weights", getWeights(), {"T", "k"})) ||
+      failed(shapes.match("x", getX(), {"T", "D"})))
+    return failure();
+  // unpermute_add_c3, unpermute_add_c4
   return shapes.match("rows", getRows(), {shapes["T"] * shapes["k"], "D"});
 }
 

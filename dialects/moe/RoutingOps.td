@@ -189,6 +189,36 @@ def MoE_UnpermuteOp : MoE_DifferentiableOp<"unpermute", [InferTypeOpAdaptor]> {
   let hasVerifier = 1;
 }
 
+def MoE_UnpermuteAddOp : MoE_KernelOp<"unpermute_add",
+    [AllElementTypesMatch<["rows", "x"]>, AllTypesMatch<["x", "y"]>]> {
+  let summary = "`moe.unpermute`, added to another tensor, in one kernel.";
+  let description = [{
+    `y` [T, D] is `moe.add` of `x` [T, D] and of `moe.unpermute` of `rows` [T * k, D], `weights` and
+    `row_of_slot` [T, k]: the same bits, as the sum is rounded before it is added, but it is not
+    stored between. `fuse-add` makes it, behind `differentiate`, so it has no derivative.
+
+    Constraints:
+    - (C1) `weights`, `row_of_slot` and `x` have the same T.
+    - (C2) `weights` and `row_of_slot` have the same k.
+    - (C3) `rows` has T * k rows.
+    - (C4) `rows` and `x` have the same D.
+    - (C5) `rows` and `x` have the same element type.
+    - (C6) `y` has the type of `x`.
+
+    ```mlir
+    %y = moe.unpermute_add %rows, %weights, %row_of_slot, %x
+        : tensor<?x64xf32, #moe.rows<2 * "T">>, tensor<?x2xf32, #moe.rows<"T">>,
+          tensor<?x2xi32, #moe.rows<"T">>, tensor<?x64xf32, #moe.rows<"T">>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$rows, MoE_FloatTensor<2>:$weights,
+                       MoE_I32Tensor<2>:$row_of_slot, MoE_FloatTensor<2>:$x);
+  let results = (outs MoE_FloatTensor<2>:$y);
+  let assemblyFormat = "$rows `,` $weights `,` $row_of_slot `,` $x attr-dict `:` "
+      "type($rows) `,` type($weights) `,` type($row_of_slot) `,` type($x)";
+  let hasVerifier = 1;
+}
+
 def MoE_GroupedGemmOp : MoE_DifferentiableOp<"grouped_gemm",
     [InferTypeOpAdaptor,
     AllElementTypesMatch<["x", "w"]>]> {

@@ -92,9 +92,11 @@ void runSumOfSquares(const Launch &launch);
 // Permute.cpp
 void runPermute(const Launch &launch);
 void runPermuteGrad(const Launch &launch);
+void runPermuteGradAdd(const Launch &launch);
 void runRowsOfTokens(const Launch &launch);
 void runSortByExpert(const Launch &launch);
 void runUnpermute(const Launch &launch);
+void runUnpermuteAdd(const Launch &launch);
 void runUnpermuteGrad(const Launch &launch);
 
 // QkNorm.cpp

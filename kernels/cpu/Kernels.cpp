@@ -43,6 +43,7 @@ constexpr Kernel kKernels[] = {
     {"load_balance_loss_grad", nullptr, runLoadBalanceLossGrad},
     {"permute", nullptr, runPermute},
     {"permute_grad", nullptr, runPermuteGrad},
+    {"permute_grad_add", nullptr, runPermuteGradAdd},
     {"qk_norm", nullptr, runQkNorm},
     {"qk_norm_grad", nullptr, runQkNormGrad},
     {"rms_norm", nullptr, runRmsNorm},
@@ -56,6 +57,7 @@ constexpr Kernel kKernels[] = {
     {"sum", nullptr, runSum},
     {"sum_of_squares", nullptr, runSumOfSquares},
     {"unpermute", nullptr, runUnpermute},
+    {"unpermute_add", nullptr, runUnpermuteAdd},
     {"unpermute_grad", nullptr, runUnpermuteGrad},
 };
 

@@ -1,5 +1,5 @@
-// sort_by_expert, permute, unpermute and their gradients; rows_of_tokens. A row number outside [0,
-// T k) makes its slot inert, as -1 does.
+// sort_by_expert, permute, unpermute and their gradients, also with an addend; rows_of_tokens. A
+// row number outside [0, T k) makes its slot inert, as -1 does.
 #include "kernels/cpu/BFloat16.h"
 #include "kernels/cpu/KernelList.h"
 #include "kernels/cpu/Rows.h"
@@ -51,11 +51,26 @@ template <typename T>
     sums[i] += weight * toFloat(row[i]);
 }
 
-/// y[t] = sum_j weight(slot) rows[row(slot)], in top-k order. Columns are summed in pieces that fit
-/// the stack.
+/// to = sums, or x + sums where there is an x: rounded before, as if the sums had been stored. x
+/// may be `to`.
+template <typename T>
+[[gnu::always_inline]] inline void storeSums(const float *sums, const T *x, T *to, int64_t count) {
+  if (x) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i)
+      to[i] = fromFloat<T>(toFloat(x[i]) + roundTo<T>(sums[i]));
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i)
+      to[i] = fromFloat<T>(sums[i]);
+  }
+}
+
+/// y[t] = x[t] + sum_j weight(slot) rows[row(slot)], the sum in top-k order; x may be null. Columns
+/// are summed in pieces that fit the stack.
 template <typename T, typename Weight>
-[[gnu::always_inline]] inline void combine(const T *rows, const Slots &slots, T *y, int64_t width,
-                                           Range tokens, const Weight &weight) {
+[[gnu::always_inline]] inline void combine(const T *rows, const Slots &slots, const T *x, T *y,
+                                           int64_t width, Range tokens, const Weight &weight) {
   constexpr int64_t kColumns = 512;
   float sums[kColumns];
   for (int64_t t = tokens.begin; t < tokens.end; ++t)
@@ -65,24 +80,50 @@ template <typename T, typename Weight>
       for (int64_t slot = t * slots.topK; slot < (t + 1) * slots.topK; ++slot)
         if (slots.row(slot) >= 0)
           addRow(rows + slots.row(slot) * width + first, weight(slot), sums, count);
-      T *to = y + t * width + first;
-#pragma omp simd
-      for (int64_t i = 0; i < count; ++i)
-        to[i] = fromFloat<T>(sums[i]);
+      int64_t place = t * width + first;
+      storeSums(sums, x ? x + place : nullptr, y + place, count);
     }
 }
 
 template <typename T>
-SWITCHYARD_VECTORIZED void sumTokens(const T *rows, const Slots &slots, T *y, int64_t width,
-                                     Range tokens) {
-  combine(rows, slots, y, width, tokens, [](int64_t) { return 1.0f; });
+SWITCHYARD_VECTORIZED void sumTokens(const T *rows, const Slots &slots, const T *x, T *y,
+                                     int64_t width, Range tokens) {
+  combine(rows, slots, x, y, width, tokens, [](int64_t) { return 1.0f; });
 }
 
 template <typename T, typename B>
-SWITCHYARD_VECTORIZED void combineTokens(const T *rows, const B *weights, const Slots &slots, T *y,
-                                         int64_t width, Range tokens) {
-  combine(rows, slots, y, width, tokens,
+SWITCHYARD_VECTORIZED void combineTokens(const T *rows, const B *weights, const Slots &slots,
+                                         const T *x, T *y, int64_t width, Range tokens) {
+  combine(rows, slots, x, y, width, tokens,
           [weights](int64_t slot) { return toFloat(weights[slot]); });
+}
+
+/// permute_grad, or permute_grad_add where there is an x.
+void permuteGrad(const Launch &launch, const Tensor *x, const Tensor &dx) {
+  const Tensor &drows = launch.operands[0];
+  Slots slots = slotsOf(launch.operands[1]);
+  int64_t width = dx.dims[1];
+  withFloatType(dx.dtype, [&]<typename T>(T) {
+    forRows(launch, slots.tokens, slots.topK * width, [&](Range tokens) {
+      sumTokens(drows.as<T>(), slots, x ? x->as<T>() : nullptr, dx.as<T>(), width, tokens);
+    });
+  });
+}
+
+/// unpermute, or unpermute_add where there is an x.
+void unpermute(const Launch &launch, const Tensor *x, const Tensor &y) {
+  const Tensor &rows = launch.operands[0];
+  const Tensor &weights = launch.operands[1];
+  Slots slots = slotsOf(launch.operands[2]);
+  int64_t width = y.dims[1];
+  withFloatType(y.dtype, [&]<typename T>(T) {
+    withFloatType(weights.dtype, [&]<typename B>(B) {
+      forRows(launch, slots.tokens, slots.topK * width, [&](Range tokens) {
+        combineTokens(rows.as<T>(), weights.as<B>(), slots, x ? x->as<T>() : nullptr, y.as<T>(),
+                      width, tokens);
+      });
+    });
+  });
 }
 
 template <typename T>
@@ -168,14 +209,11 @@ void runPermute(const Launch &launch) {
 }
 
 void runPermuteGrad(const Launch &launch) {
-  const Tensor &drows = launch.operands[0];
-  const Tensor &dx = launch.operands[2];
-  Slots slots = slotsOf(launch.operands[1]);
-  int64_t width = dx.dims[1];
-  withFloatType(dx.dtype, [&]<typename T>(T) {
-    forRows(launch, slots.tokens, slots.topK * width,
-            [&](Range tokens) { sumTokens(drows.as<T>(), slots, dx.as<T>(), width, tokens); });
-  });
+  permuteGrad(launch, nullptr, launch.operands[2]);
+}
+
+void runPermuteGradAdd(const Launch &launch) {
+  permuteGrad(launch, &launch.operands[2], launch.operands[3]);
 }
 
 void runRowsOfTokens(const Launch &launch) {
@@ -196,18 +234,11 @@ void runRowsOfTokens(const Launch &launch) {
 }
 
 void runUnpermute(const Launch &launch) {
-  const Tensor &rows = launch.operands[0];
-  const Tensor &weights = launch.operands[1];
-  const Tensor &y = launch.operands[3];
-  Slots slots = slotsOf(launch.operands[2]);
-  int64_t width = y.dims[1];
-  withFloatType(y.dtype, [&]<typename T>(T) {
-    withFloatType(weights.dtype, [&]<typename B>(B) {
-      forRows(launch, slots.tokens, slots.topK * width, [&](Range tokens) {
-        combineTokens(rows.as<T>(), weights.as<B>(), slots, y.as<T>(), width, tokens);
-      });
-    });
-  });
+  unpermute(launch, nullptr, launch.operands[3]);
+}
+
+void runUnpermuteAdd(const Launch &launch) {
+  unpermute(launch, &launch.operands[3], launch.operands[4]);
 }
 
 void runUnpermuteGrad(const Launch &launch) {

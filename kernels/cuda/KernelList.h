@@ -84,8 +84,10 @@ Fault runSumOfSquares(const Launch &launch);
 // Permute.cu
 Fault runPermute(const Launch &launch);
 Fault runPermuteGrad(const Launch &launch);
+Fault runPermuteGradAdd(const Launch &launch);
 Fault runRowsOfTokens(const Launch &launch);
 Fault runUnpermute(const Launch &launch);
+Fault runUnpermuteAdd(const Launch &launch);
 Fault runUnpermuteGrad(const Launch &launch);
 
 // QkNorm.cu

@@ -41,6 +41,7 @@ constexpr Kernel kKernels[] = {
     {"load_balance_loss_grad", prepareLoadBalanceLossGrad, runLoadBalanceLossGrad},
     {"permute", nullptr, runPermute},
     {"permute_grad", nullptr, runPermuteGrad},
+    {"permute_grad_add", nullptr, runPermuteGradAdd},
     {"qk_norm", nullptr, runQkNorm},
     {"qk_norm_grad", prepareQkNormGrad, runQkNormGrad},
     {"rms_norm", nullptr, runRmsNorm},
@@ -54,6 +55,7 @@ constexpr Kernel kKernels[] = {
     {"sum", nullptr, runSum},
     {"sum_of_squares", nullptr, runSumOfSquares},
     {"unpermute", nullptr, runUnpermute},
+    {"unpermute_add", nullptr, runUnpermuteAdd},
     {"unpermute_grad", nullptr, runUnpermuteGrad},
 };
 

@@ -1,5 +1,5 @@
-// permute, unpermute and their gradients; rows_of_tokens. A row number outside [0, T k) makes its
-// slot inert, as -1 does.
+// permute, unpermute and their gradients, also with an addend; rows_of_tokens. A row number outside
+// [0, T k) makes its slot inert, as -1 does.
 //
 // A block handles a token and its k rows, so that each row of T is read or written once. What
 // writes rows also notes in the workspace which slot a row has; a second kernel clears the rows of
@@ -92,22 +92,47 @@ __global__ void permuteKernel(const T *x, const int32_t *rowOfSlot, int64_t topK
   noteSlots(rowOfSlot, slots, token, topK, slotOfRow);
 }
 
-/// y[t] = sum_j weight(t, j) rows[row(t, j)], in top-k order; without weights they are 1.
+/// Rows of a token that a thread has on their way at once.
+constexpr int kSummedAtOnce = 4;
+
+/// y[t] = x[t] + sum_j weight(t, j) rows[row(t, j)], the sum in top-k order and rounded before, as
+/// if it had been stored; x may be null, or y. Without weights they are 1.
+/// With fewer than five blocks of a multiprocessor too few rows would be on their way.
 template <typename T, typename B, int N>
-__global__ void unpermuteKernel(const T *rows, const B *weights, const int32_t *rowOfSlot,
-                                int64_t topK, T *y, int64_t width) {
-  int64_t token = blockIdx.x, slots = gridDim.x * topK;
+__global__ __launch_bounds__(256, 5) void unpermuteKernel(const T *rows, const B *weights,
+                                                          const int32_t *rowOfSlot, int64_t topK,
+                                                          const T *x, T *y, int64_t width) {
+  int64_t token = blockIdx.x, slots = gridDim.x * topK, end = (token + 1) * topK;
   for (int64_t i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+    Pack<T, N> addend;
+    if (x)
+      addend = Pack<T, N>::load(x + token * width + i);
     float sums[N] = {};
-    for (int64_t slot = token * topK; slot < (token + 1) * topK; ++slot) {
-      int64_t row = rowOf(rowOfSlot, slots, slot);
-      if (row < 0)
-        continue;
-      float weight = weights ? toFloat(weights[slot]) : 1.0f, values[N];
-      loadPack(rows + row * width + i, values);
+    for (int64_t slot = token * topK; slot < end; slot += kSummedAtOnce) {
+      int64_t row[kSummedAtOnce];
+#pragma unroll
+      for (int r = 0; r < kSummedAtOnce; ++r)
+        row[r] = slot + r < end ? rowOf(rowOfSlot, slots, slot + r) : -1;
+      Pack<T, N> values[kSummedAtOnce];
+      float weight[kSummedAtOnce];
+#pragma unroll
+      for (int r = 0; r < kSummedAtOnce; ++r)
+        if (row[r] >= 0) {
+          values[r] = Pack<T, N>::load(rows + row[r] * width + i);
+          weight[r] = weights ? toFloat(weights[slot + r]) : 1.0f;
+        }
+#pragma unroll
+      for (int r = 0; r < kSummedAtOnce; ++r)
+        if (row[r] >= 0) {
+#pragma unroll
+          for (int j = 0; j < N; ++j)
+            sums[j] += weight[r] * values[r].value(j);
+        }
+    }
+    if (x) {
 #pragma unroll
       for (int j = 0; j < N; ++j)
-        sums[j] += weight * values[j];
+        sums[j] = addend.value(j) + roundTo<T>(sums[j]);
     }
     storePack(y + token * width + i, sums);
   }
@@ -193,18 +218,39 @@ __global__ void unpermuteGradKernel(const T *dy, const T *rows, const B *weights
 
 template <typename T, typename B>
 Fault combine(const Launch &launch, const Tensor &rows, const B *weights, const Tensor &rowOfSlot,
-              const Tensor &y, const char *kernel) {
+              const Tensor *x, const Tensor &y, const char *kernel) {
   int64_t tokens = y.dims[0], width = y.dims[1];
+  const T *addend = x ? x->as<T>() : nullptr;
   if (tokens == 0)
     return std::nullopt;
-  bool wide = width % kPack<T> == 0 && isAligned({rows.data, y.data});
+  bool wide = width % kPack<T> == 0 && isAligned({rows.data, addend, y.data});
   withPack<kPack<T>>(wide, [&](auto pack) {
     constexpr int kN = decltype(pack)::value;
     unpermuteKernel<T, B, kN>
         <<<static_cast<unsigned>(tokens), threadsFor(width / kN), 0, contextOf(launch).stream>>>(
-            rows.as<T>(), weights, rowOfSlot.as<int32_t>(), rowOfSlot.dims[1], y.as<T>(), width);
+            rows.as<T>(), weights, rowOfSlot.as<int32_t>(), rowOfSlot.dims[1], addend, y.as<T>(),
+            width);
   });
   return launchFault(kernel);
+}
+
+/// permute_grad, or permute_grad_add where there is an x.
+Fault permuteGrad(const Launch &launch, const Tensor *x, const Tensor &dx, const char *kernel) {
+  const Tensor &drows = launch.operands[0], &rowOfSlot = launch.operands[1];
+  return withFloatType(dx.dtype, [&]<typename T>(T) {
+    return combine<T, float>(launch, drows, nullptr, rowOfSlot, x, dx, kernel);
+  });
+}
+
+/// unpermute, or unpermute_add where there is an x.
+Fault unpermute(const Launch &launch, const Tensor *x, const Tensor &y, const char *kernel) {
+  const Tensor &rows = launch.operands[0], &weights = launch.operands[1];
+  const Tensor &rowOfSlot = launch.operands[2];
+  return withFloatType(y.dtype, [&]<typename T>(T) {
+    return withFloatType(weights.dtype, [&]<typename B>(B) {
+      return combine<T, B>(launch, rows, weights.as<B>(), rowOfSlot, x, y, kernel);
+    });
+  });
 }
 
 /// Threads of a block of rows_of_tokens, of a row or a slot each.
@@ -253,10 +299,11 @@ Fault runPermute(const Launch &launch) {
 }
 
 Fault runPermuteGrad(const Launch &launch) {
-  const Tensor &drows = launch.operands[0], &dx = launch.operands[2];
-  return withFloatType(dx.dtype, [&]<typename T>(T) {
-    return combine<T, float>(launch, drows, nullptr, launch.operands[1], dx, "permute_grad");
-  });
+  return permuteGrad(launch, nullptr, launch.operands[2], "permute_grad");
+}
+
+Fault runPermuteGradAdd(const Launch &launch) {
+  return permuteGrad(launch, &launch.operands[2], launch.operands[3], "permute_grad_add");
 }
 
 Fault runRowsOfTokens(const Launch &launch) {
@@ -278,13 +325,11 @@ Fault runRowsOfTokens(const Launch &launch) {
 }
 
 Fault runUnpermute(const Launch &launch) {
-  const Tensor &rows = launch.operands[0], &weights = launch.operands[1];
-  const Tensor &y = launch.operands[3];
-  return withFloatType(y.dtype, [&]<typename T>(T) {
-    return withFloatType(weights.dtype, [&]<typename B>(B) {
-      return combine<T, B>(launch, rows, weights.as<B>(), launch.operands[2], y, "unpermute");
-    });
-  });
+  return unpermute(launch, nullptr, launch.operands[3], "unpermute");
+}
+
+Fault runUnpermuteAdd(const Launch &launch) {
+  return unpermute(launch, &launch.operands[3], launch.operands[4], "unpermute_add");
 }
 
 Fault runUnpermuteGrad(const Launch &launch) {

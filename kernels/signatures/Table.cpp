@@ -63,6 +63,7 @@ constexpr auto kTable = [] {
       &kLoadBalanceLossGrad,
       &kPermute,
       &kPermuteGrad,
+      &kPermuteGradAdd,
       &kQkNorm,
       &kQkNormGrad,
       &kRmsNorm,
@@ -76,6 +77,7 @@ constexpr auto kTable = [] {
       &kSum,
       &kSumOfSquares,
       &kUnpermute,
+      &kUnpermuteAdd,
       &kUnpermuteGrad,
   });
   std::sort(table.begin(), table.end(),

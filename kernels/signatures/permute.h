@@ -1,7 +1,8 @@
 // Dropless dispatch. sort_by_expert orders the slots (t, j) of experts [T, k] stably by expert:
 // row_of_slot is the row of each slot (-1 for an inert one), group_sizes the rows of each expert.
 // permute copies token rows to their slots' rows (rows of no slot are zero); unpermute sums each
-// token's k rows, weighted, in top-k order, in float32.
+// token's k rows, weighted, in top-k order, in float32. The kernels of _add add that sum, rounded,
+// to x, as the kernel add does: the same bits.
 #pragma once
 
 #include "kernels/signatures/Workspace.h"
@@ -42,6 +43,14 @@ inline constexpr OperandSpec kPermuteGradOperands[] = {
 };
 inline constexpr Signature kPermuteGrad = {"permute_grad", kPermuteGradOperands};
 
+inline constexpr OperandSpec kPermuteGradAddOperands[] = {
+    in("drows", DTypeRule::A, "T*k, D"),
+    in("row_of_slot", DTypeRule::I32, "T, k"),
+    in("x", DTypeRule::A, "T, D"),
+    out("dx", DTypeRule::A, "T, D", 2),
+};
+inline constexpr Signature kPermuteGradAdd = {"permute_grad_add", kPermuteGradAddOperands};
+
 inline constexpr OperandSpec kUnpermuteOperands[] = {
     in("rows", DTypeRule::A, "T*k, D"),
     in("weights", DTypeRule::B, "T, k"),
@@ -49,6 +58,13 @@ inline constexpr OperandSpec kUnpermuteOperands[] = {
     out("y", DTypeRule::A, "T, D"),
 };
 inline constexpr Signature kUnpermute = {"unpermute", kUnpermuteOperands};
+
+inline constexpr OperandSpec kUnpermuteAddOperands[] = {
+    in("rows", DTypeRule::A, "T*k, D"),        in("weights", DTypeRule::B, "T, k"),
+    in("row_of_slot", DTypeRule::I32, "T, k"), in("x", DTypeRule::A, "T, D"),
+    out("y", DTypeRule::A, "T, D", 3),
+};
+inline constexpr Signature kUnpermuteAdd = {"unpermute_add", kUnpermuteAddOperands};
 
 inline constexpr OperandSpec kUnpermuteGradOperands[] = {
     in("dy", DTypeRule::A, "T, D"),       in("rows", DTypeRule::A, "T*k, D"),

@@ -152,3 +152,19 @@ func.func @train_step(%x: tensor<5x6xf32> {moe.name = "x", dist.replicated = #di
   %norm, %coefficient, %apply = moe.clip %square to %max
   return %norm : tensor<f32>
 }
+
+// -----
+
+// A sum of a rank's rows and a share that waits to be summed is a term, as it is of moe.add.
+
+dist.mesh @mesh <["dp"=2]>
+func.func @evaluate(%rows: tensor<8x4xf32> {moe.name = "rows"}, %slots: tensor<4x2xi32> {moe.name = "slots"},
+                    %x: tensor<4x4xf32> {moe.name = "x"}) -> (tensor<f32> {moe.name = "loss"}) {
+  %total = dist.all_reduce %x over ["dp"] : tensor<4x4xf32>
+  %half = moe.scale %total by 0.5 : tensor<4x4xf32>
+  %y = moe.permute_grad_add %rows, %slots, %half : tensor<8x4xf32>, tensor<4x2xi32>, tensor<4x4xf32>
+  %twice = moe.add %y, %y : tensor<4x4xf32>
+  // expected-error @+1 {{'moe.sum_of_squares' op for the result "loss" over "dp": uses the result of moe.add, a share that waits to be summed, in what is not known to be linear in it; sum it first (dist.all_reduce)}}
+  %loss = moe.sum_of_squares %twice : tensor<4x4xf32>
+  return %loss : tensor<f32>
+}

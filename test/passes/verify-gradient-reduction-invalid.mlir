@@ -145,6 +145,46 @@ func.func @micro_step(%a: tensor<4xf32> {moe.name = "a"}, %b: tensor<4xf32> {moe
 
 // -----
 
+// The same where the sum of a token's rows takes one to the other: it adds as moe.add does.
+
+dist.mesh @mesh <["dp"=2]>
+func.func @evaluate(%rows: tensor<8x4xf32> {moe.name = "rows"}, %slots: tensor<4x2xi32> {moe.name = "slots"},
+                    %x: tensor<4x4xf32> {moe.name = "x"}) -> (tensor<4x4xf32> {moe.name = "y"}) {
+  %total = dist.all_reduce %x over ["dp"] : tensor<4x4xf32>
+  // expected-error @+1 {{'moe.permute_grad_add' op for the result "y" over "dp": adds the result of moe.permute_grad_add, which is each rank's own, to a total (dist.all_reduce): the one is not summed over ranks, or the other is twice; sum both or none}}
+  %y = moe.permute_grad_add %rows, %slots, %total : tensor<8x4xf32>, tensor<4x2xi32>, tensor<4x4xf32>
+  return %y : tensor<4x4xf32>
+}
+
+// -----
+
+dist.mesh @mesh <["dp"=2]>
+func.func @evaluate(%rows: tensor<8x4xf32> {moe.name = "rows"}, %slots: tensor<4x2xi32> {moe.name = "slots"},
+                    %weights: tensor<4x2xf32> {moe.name = "weights"},
+                    %x: tensor<4x4xf32> {moe.name = "x"}) -> (tensor<4x4xf32> {moe.name = "y"}) {
+  %total = dist.all_reduce %x over ["dp"] : tensor<4x4xf32>
+  // expected-error @+1 {{'moe.unpermute_add' op for the result "y" over "dp": adds the result of moe.unpermute_add, which is each rank's own, to a total (dist.all_reduce)}}
+  %y = moe.unpermute_add %rows, %weights, %slots, %total
+      : tensor<8x4xf32>, tensor<4x2xf32>, tensor<4x2xi32>, tensor<4x4xf32>
+  return %y : tensor<4x4xf32>
+}
+
+// -----
+
+// It is linear in what it adds, not known to be in the rows.
+
+dist.mesh @mesh <["dp"=2]>
+func.func @evaluate(%rows: tensor<8x4xf32> {moe.name = "rows"}, %slots: tensor<4x2xi32> {moe.name = "slots"},
+                    %x: tensor<4x4xf32> {moe.name = "x"}) -> (tensor<4x4xf32> {moe.name = "y"}) {
+  %total = dist.all_reduce %rows over ["dp"] : tensor<8x4xf32>
+  %half = moe.scale %total by 0.5 : tensor<8x4xf32>
+  // expected-error @+1 {{'moe.permute_grad_add' op for the result "y" over "dp": uses the result of moe.scale, a share that waits to be summed, in what is not known to be linear in it; sum it first (dist.all_reduce)}}
+  %y = moe.permute_grad_add %half, %slots, %x : tensor<8x4xf32>, tensor<4x2xi32>, tensor<4x4xf32>
+  return %y : tensor<4x4xf32>
+}
+
+// -----
+
 // A missing replicate.
 
 dist.mesh @mesh <["dp"=2]>

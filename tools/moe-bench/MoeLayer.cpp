@@ -100,13 +100,16 @@ Steps backwardSteps(const LayerShape &shape, LayerKernels kernels) {
                     {"dhidden", "x", "token_of_row", "group_sizes", "dgate_up"}}});
     break;
   }
-  append(steps, {{"permute_grad", {"drows", "row_of_slot", "dx_experts"}},
-                 {"router_grad",
+  append(steps, {{"router_grad",
                   {"dweights", "dstatistics", "logits", "experts", "micro_batch_ids", "dlogits"},
                   {shape.topK, 0, 1}},
                  {"linear_dgrad", {"dlogits", "router", "dx_router"}},
-                 {"linear_wgrad", {"dlogits", "x", "drouter"}},
-                 {"add", {"dx_experts", "dx_router", "dx"}}});
+                 {"linear_wgrad", {"dlogits", "x", "drouter"}}});
+  if (kernels == LayerKernels::Single)
+    append(steps, {{"permute_grad", {"drows", "row_of_slot", "dx_experts"}},
+                   {"add", {"dx_experts", "dx_router", "dx"}}});
+  else
+    append(steps, {{"permute_grad_add", {"drows", "row_of_slot", "dx_router", "dx"}}});
   return steps;
 }
 

@@ -126,6 +126,14 @@ func.func @experts(%dy: !hidden, %rows: !rows, %weights: !weights, %row_of_slot:
   // CHECK: moe.permute_grad %[[DROWS]], %{{[^ ,]+}} : tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<?x2xi32, #moe.rows<"T">>
   // GENERIC: "moe.permute_grad"{{.*}} -> tensor<?x64xbf16, #moe.rows<"T">>
   %dh = moe.permute_grad %drows, %row_of_slot : !rows, !slots
+  // CHECK: moe.permute_grad_add %[[DROWS]], %{{[^ ,]+}}, %{{[^ ,]+}}
+  // CHECK-SAME: : tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<?x2xi32, #moe.rows<"T">>, tensor<?x64xbf16, #moe.rows<"T">>
+  // GENERIC: "moe.permute_grad_add"{{.*}} -> tensor<?x64xbf16, #moe.rows<"T">>
+  %dsum = moe.permute_grad_add %drows, %row_of_slot, %dy : !rows, !slots, !hidden
+  // CHECK: moe.unpermute_add %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}}
+  // CHECK-SAME: : tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<?x2xf32, #moe.rows<"T">>, tensor<?x2xi32, #moe.rows<"T">>, tensor<?x64xbf16, #moe.rows<"T">>
+  // GENERIC: "moe.unpermute_add"{{.*}} -> tensor<?x64xbf16, #moe.rows<"T">>
+  %y = moe.unpermute_add %rows, %weights, %row_of_slot, %dy : !rows, !weights, !slots, !hidden
   return
 }
 

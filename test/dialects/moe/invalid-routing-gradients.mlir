@@ -136,6 +136,47 @@ func.func @permute_grad_c2(%drows: tensor<8x8xf32>, %row_of_slot: tensor<4x2xi32
 
 // -----
 
+func.func @permute_grad_add_c1(%drows: tensor<8x8xf32>, %row_of_slot: tensor<4x2xi32>, %x: tensor<5x8xf32>) {
+  // expected-error@+1 {{expects dimension 0 of x to be T = 4, as dimension 0 of row_of_slot is, but it is 5}}
+  %dx = moe.permute_grad_add %drows, %row_of_slot, %x : tensor<8x8xf32>, tensor<4x2xi32>, tensor<5x8xf32>
+  return
+}
+
+// -----
+
+func.func @permute_grad_add_c2(%drows: tensor<4x8xf32>, %row_of_slot: tensor<4x2xi32>, %x: tensor<4x8xf32>) {
+  // expected-error@+1 {{expects dimension 0 of drows to be 8, but it is 4}}
+  %dx = moe.permute_grad_add %drows, %row_of_slot, %x : tensor<4x8xf32>, tensor<4x2xi32>, tensor<4x8xf32>
+  return
+}
+
+// -----
+
+func.func @permute_grad_add_c3(%drows: tensor<8x9xf32>, %row_of_slot: tensor<4x2xi32>, %x: tensor<4x8xf32>) {
+  // expected-error@+1 {{expects dimension 1 of drows to be D = 8, as dimension 1 of x is, but it is 9}}
+  %dx = moe.permute_grad_add %drows, %row_of_slot, %x : tensor<8x9xf32>, tensor<4x2xi32>, tensor<4x8xf32>
+  return
+}
+
+// -----
+
+func.func @permute_grad_add_c4(%drows: tensor<8x8xf32>, %row_of_slot: tensor<4x2xi32>, %x: tensor<4x8xbf16>) {
+  // expected-error@+1 {{failed to verify that all of {drows, x} have same element type}}
+  %dx = moe.permute_grad_add %drows, %row_of_slot, %x : tensor<8x8xf32>, tensor<4x2xi32>, tensor<4x8xbf16>
+  return
+}
+
+// -----
+
+func.func @permute_grad_add_c5(%drows: tensor<8x8xf32>, %row_of_slot: tensor<4x2xi32>, %x: tensor<4x8xf32>) {
+  // expected-error@+1 {{failed to verify that all of {x, dx} have same type}}
+  %dx = "moe.permute_grad_add"(%drows, %row_of_slot, %x)
+      : (tensor<8x8xf32>, tensor<4x2xi32>, tensor<4x8xf32>) -> tensor<8x8xf32>
+  return
+}
+
+// -----
+
 func.func @unpermute_grad_c1(%dy: tensor<5x8xf32>, %rows: tensor<8x8xf32>,
                              %weights: tensor<4x2xf32>, %row_of_slot: tensor<4x2xi32>) {
   // expected-error@+1 {{expects dimension 0 of dy to be T = 4, as dimension 0 of row_of_slot is, but it is 5}}

@@ -317,6 +317,76 @@ func.func @unpermute_c4(%rows: tensor<8x8xf32>, %weights: tensor<4x2xf32>,
 
 // -----
 
+func.func @unpermute_add_c1(%rows: tensor<8x8xf32>, %weights: tensor<4x2xf32>, %row_of_slot: tensor<4x2xi32>,
+                            %x: tensor<5x8xf32>) {
+  // expected-error@+1 {{expects dimension 0 of x to be T = 4, as dimension 0 of row_of_slot is, but it is 5}}
+  %y = moe.unpermute_add %rows, %weights, %row_of_slot, %x
+      : tensor<8x8xf32>, tensor<4x2xf32>, tensor<4x2xi32>, tensor<5x8xf32>
+  return
+}
+
+// -----
+
+func.func @unpermute_add_c1_weights(%rows: tensor<8x8xf32>, %weights: tensor<5x2xf32>, %row_of_slot: tensor<4x2xi32>,
+                                    %x: tensor<4x8xf32>) {
+  // expected-error@+1 {{expects dimension 0 of weights to be T = 4, as dimension 0 of row_of_slot is, but it is 5}}
+  %y = moe.unpermute_add %rows, %weights, %row_of_slot, %x
+      : tensor<8x8xf32>, tensor<5x2xf32>, tensor<4x2xi32>, tensor<4x8xf32>
+  return
+}
+
+// -----
+
+func.func @unpermute_add_c2(%rows: tensor<8x8xf32>, %weights: tensor<4x1xf32>, %row_of_slot: tensor<4x2xi32>,
+                            %x: tensor<4x8xf32>) {
+  // expected-error@+1 {{expects dimension 1 of weights to be k = 2, as dimension 1 of row_of_slot is, but it is 1}}
+  %y = moe.unpermute_add %rows, %weights, %row_of_slot, %x
+      : tensor<8x8xf32>, tensor<4x1xf32>, tensor<4x2xi32>, tensor<4x8xf32>
+  return
+}
+
+// -----
+
+func.func @unpermute_add_c3(%rows: tensor<4x8xf32>, %weights: tensor<4x2xf32>, %row_of_slot: tensor<4x2xi32>,
+                            %x: tensor<4x8xf32>) {
+  // expected-error@+1 {{expects dimension 0 of rows to be 8, but it is 4}}
+  %y = moe.unpermute_add %rows, %weights, %row_of_slot, %x
+      : tensor<4x8xf32>, tensor<4x2xf32>, tensor<4x2xi32>, tensor<4x8xf32>
+  return
+}
+
+// -----
+
+func.func @unpermute_add_c4(%rows: tensor<8x9xf32>, %weights: tensor<4x2xf32>, %row_of_slot: tensor<4x2xi32>,
+                            %x: tensor<4x8xf32>) {
+  // expected-error@+1 {{expects dimension 1 of rows to be D = 8, as dimension 1 of x is, but it is 9}}
+  %y = moe.unpermute_add %rows, %weights, %row_of_slot, %x
+      : tensor<8x9xf32>, tensor<4x2xf32>, tensor<4x2xi32>, tensor<4x8xf32>
+  return
+}
+
+// -----
+
+func.func @unpermute_add_c5(%rows: tensor<8x8xf32>, %weights: tensor<4x2xf32>, %row_of_slot: tensor<4x2xi32>,
+                            %x: tensor<4x8xbf16>) {
+  // expected-error@+1 {{failed to verify that all of {rows, x} have same element type}}
+  %y = moe.unpermute_add %rows, %weights, %row_of_slot, %x
+      : tensor<8x8xf32>, tensor<4x2xf32>, tensor<4x2xi32>, tensor<4x8xbf16>
+  return
+}
+
+// -----
+
+func.func @unpermute_add_c6(%rows: tensor<8x8xf32>, %weights: tensor<4x2xf32>, %row_of_slot: tensor<4x2xi32>,
+                            %x: tensor<4x8xf32>) {
+  // expected-error@+1 {{failed to verify that all of {x, y} have same type}}
+  %y = "moe.unpermute_add"(%rows, %weights, %row_of_slot, %x)
+      : (tensor<8x8xf32>, tensor<4x2xf32>, tensor<4x2xi32>, tensor<4x8xf32>) -> tensor<8x8xf32>
+  return
+}
+
+// -----
+
 func.func @grouped_gemm_c1(%x: tensor<4x8xf32>, %w: tensor<3x6x9xf32>,
                            %group_sizes: tensor<3xi32>) {
   // expected-error@+1 {{expects dimension 2 of w to be K = 8, as dimension 1 of x is, but it is 9}}

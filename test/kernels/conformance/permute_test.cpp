@@ -54,6 +54,27 @@ void unpermute(std::vector<Array> &operands) {
   });
 }
 
+/// y = x + `sum`, both [T, D].
+void addTo(const Array &x, const Array &sum, Array &y) {
+  for (int64_t i = 0; i < x.count(); ++i)
+    y.values[i] = x.values[i] + sum.values[i];
+}
+
+/// Operands drows, row_of_slot, x, dx.
+void permuteGradAdd(std::vector<Array> &operands) {
+  std::vector<Array> o = {operands[0], operands[1], Array(DType::F32, operands[3].dims)};
+  permuteGrad(o);
+  addTo(operands[2], o[2], operands[3]);
+}
+
+/// Operands rows, weights, row_of_slot, x, y.
+void unpermuteAdd(std::vector<Array> &operands) {
+  std::vector<Array> o = {operands[0], operands[1], operands[2],
+                          Array(DType::F32, operands[4].dims)};
+  unpermute(o);
+  addTo(operands[3], o[3], operands[4]);
+}
+
 void unpermuteGrad(std::vector<Array> &operands) {
   forSlots(operands[3], [&](int64_t t, int64_t slot, int64_t row) {
     for (int64_t i = 0; i < operands[0].dims[1]; ++i) {
@@ -106,6 +127,27 @@ Array rowsOf(const Case &shape, Random &random) {
   return operands[2];
 }
 
+Call permuteGradAddCall(const Case &shape, DType dtype, Random &random) {
+  return {"permute_grad_add",
+          {uniform(random, dtype, {shape.tokens * shape.topK, shape.width}), rowsOf(shape, random),
+           uniform(random, dtype, {shape.tokens, shape.width}),
+           Array(dtype, {shape.tokens, shape.width})}};
+}
+
+Call unpermuteAddCall(const Case &shape, DType dtype, DType weights, Random &random) {
+  return {"unpermute_add",
+          {uniform(random, dtype, {shape.tokens * shape.topK, shape.width}),
+           uniform(random, weights, {shape.tokens, shape.topK}), rowsOf(shape, random),
+           uniform(random, dtype, {shape.tokens, shape.width}),
+           Array(dtype, {shape.tokens, shape.width})}};
+}
+
+/// Two roundings: the result's, and before it the sum's, which may be larger than the result.
+Options addOptions(DType dtype) {
+  auto [relative, scaled] = defaultTolerance(dtype);
+  return {.tolerance = Tolerance{relative, scaled + relative}};
+}
+
 class Permute : public ::testing::TestWithParam<Case> {};
 
 constexpr DType kFloats[] = {DType::F32, DType::BF16};
@@ -152,6 +194,42 @@ TEST_P(Permute, UnpermuteAgreesWithFloat64) {
                      unpermute);
 }
 
+TEST_P(Permute, GradientWithAddendAgreesWithFloat64) {
+  Random random(9);
+  for (DType dtype : kFloats)
+    expectConforms(permuteGradAddCall(GetParam(), dtype, random), permuteGradAdd,
+                   addOptions(dtype));
+}
+
+TEST_P(Permute, GradientWithAddendIsTheBitsOfTwoKernels) {
+  Random random(10);
+  for (DType dtype : kFloats) {
+    Call call = permuteGradAddCall(GetParam(), dtype, random);
+    const std::vector<Array> &o = call.operands;
+    Array sum = runOnce({"permute_grad", {o[0], o[1], o[3]}})[2];
+    EXPECT_EQ(runOnce(call)[3].values, runOnce({"add", {o[2], sum, o[3]}})[2].values);
+  }
+}
+
+TEST_P(Permute, UnpermuteWithAddendAgreesWithFloat64) {
+  Random random(11);
+  for (DType dtype : kFloats)
+    for (DType weights : kFloats)
+      expectConforms(unpermuteAddCall(GetParam(), dtype, weights, random), unpermuteAdd,
+                     addOptions(dtype));
+}
+
+TEST_P(Permute, UnpermuteWithAddendIsTheBitsOfTwoKernels) {
+  Random random(12);
+  for (DType dtype : kFloats)
+    for (DType weights : kFloats) {
+      Call call = unpermuteAddCall(GetParam(), dtype, weights, random);
+      const std::vector<Array> &o = call.operands;
+      Array sum = runOnce({"unpermute", {o[0], o[1], o[2], o[4]}})[3];
+      EXPECT_EQ(runOnce(call)[4].values, runOnce({"add", {o[3], sum, o[4]}})[2].values);
+    }
+}
+
 TEST_P(Permute, UnpermuteGradientAgreesWithFloat64) {
   const Case &shape = GetParam();
   Random random(5);
@@ -182,7 +260,11 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Case{0, 2, 4, 8, Load::Random}, Case{1, 1, 1, 1, Load::Random},
                       Case{77, 2, 8, 33, Load::Random}, Case{100, 3, 64, 600, Load::SomeInert},
                       Case{40, 2, 8, 16, Load::OneExpert}, Case{40, 2, 8, 16, Load::AllInert},
-                      Case{40, 2, 8, 16, Load::Holes}));
+                      Case{40, 2, 8, 16, Load::Holes},
+                      // More rows of a token than a thread of a GPU asks for at once, and more
+                      // columns than the threads of a block have packs.
+                      Case{50, 8, 16, 24, Load::Random}, Case{33, 5, 8, 40, Load::Holes},
+                      Case{5, 6, 4, 4104, Load::SomeInert}));
 
 TEST(SortByExpert, ExpertsThatDoNotExistAreInert) {
   expectConforms({"sort_by_expert",

@@ -195,9 +195,17 @@ void Suite::dispatch() {
   measure("permute_grad", kLayers, [&](Bench &b) {
     b.operand(type_, {slots, d}).integers({t_, k}, routing_.rows).operand(type_, {t_, d});
   });
+  measure("permute_grad_add", kLayers, [&](Bench &b) {
+    b.operand(type_, {slots, d}).integers({t_, k}, routing_.rows).operand(type_, {t_, d});
+    b.operand(type_, {t_, d});
+  });
   measure("unpermute", kLayers, [&](Bench &b) {
     b.operand(type_, {slots, d}).operand(DType::F32, {t_, k}).integers({t_, k}, routing_.rows);
     b.operand(type_, {t_, d});
+  });
+  measure("unpermute_add", kLayers, [&](Bench &b) {
+    b.operand(type_, {slots, d}).operand(DType::F32, {t_, k}).integers({t_, k}, routing_.rows);
+    b.operand(type_, {t_, d}).operand(type_, {t_, d});
   });
   measure("unpermute_grad", kLayers, [&](Bench &b) {
     b.operand(type_, {t_, d}).operand(type_, {slots, d}).operand(DType::F32, {t_, k});
