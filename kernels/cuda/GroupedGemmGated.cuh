@@ -47,13 +47,13 @@ struct RowWeights {
   float *dots; // [R, parts]: of each row's kColumnsOfPart columns
   int parts;
 
-  /// The word of memory that has the weight of a row, and the weight in it. To load a word, not one
-  /// of two types, takes no branch, at whose end a warp waits for all that it has asked for.
-  __device__ uint32_t wordOf(int row) const {
-    return static_cast<const uint32_t *>(weights)[isBFloat16 ? row / 2 : row];
+  /// The bits of a row's weight, and the weight that they are.
+  __device__ uint32_t bitsOf(int row) const {
+    int64_t at = static_cast<int64_t>(row) * (isBFloat16 ? 2 : 4);
+    return hopper::loadHalfOrWord(static_cast<const char *>(weights) + at, isBFloat16);
   }
-  __device__ float in(uint32_t word, int row) const {
-    return __uint_as_float(!isBFloat16 ? word : row % 2 == 0 ? word << 16 : word & 0xffff0000U);
+  __device__ float of(uint32_t bits) const {
+    return __uint_as_float(isBFloat16 ? bits << 16 : bits);
   }
 };
 
@@ -89,7 +89,7 @@ struct GatedGradStore {
     for (bool isMore = true; isMore;) {
       Handover from = own.handover();
       Place place = own.place();
-      float weight = weightOf(place, asked), dots[kLines] = {};
+      float weight = rows.of(asked), dots[kLines] = {};
       from.await();
 #pragma unroll 1
       for (int number = 0; number < 2; ++number) {
@@ -141,16 +141,13 @@ private:
     uint4 gate = hopper::loadOnce(from), up = hopper::loadOnce(from + width);
     line = {{{gate.x, gate.y, gate.z, gate.w}}, {{up.x, up.y, up.z, up.w}}};
   }
-  /// Lane i asks for the weight of row i % 16 of a place, and gets it.
+  /// Lane i asks for the weight of row i % 16 of a place.
   __device__ uint32_t askWeight(const Place &place) const {
     int row = place.row + static_cast<int>(threadIdx.x) % kRowsOfPart;
-    return Weighted && row < place.rowEnd ? rows.wordOf(row) : 0;
-  }
-  __device__ float weightOf(const Place &place, uint32_t asked) const {
-    return rows.in(asked, place.row + static_cast<int>(threadIdx.x) % kRowsOfPart);
+    return Weighted && row < place.rowEnd ? rows.bitsOf(row) : 0;
   }
 
-  /// `weight` is of the lane's row as askWeight has it; the dot grows by that of this line.
+  /// `weight` is of the row that the lane asked for; the dot grows by that of this line.
   __device__ void store(const Pack<BFloat16, 8> &dy, const Piece &piece, int i, const Line &line,
                         [[maybe_unused]] float weight, float &dot) const {
     if constexpr (Weighted)

@@ -164,6 +164,22 @@ __device__ inline uint4 loadOnce(const void *from) {
   return pack;
 }
 
+/// Loads 2 bytes if `isHalf`, else 4, without a branch: at its end a warp would wait for all that
+/// it has asked for.
+__device__ inline uint32_t loadHalfOrWord(const void *from, bool isHalf) {
+  uint32_t bits;
+  asm volatile("{\n"
+               ".reg .pred half;\n"
+               "setp.ne.b32 half, %2, 0;\n"
+               "@half ld.global.u16 %0, [%1];\n"
+               "@!half ld.global.u32 %0, [%1];\n"
+               "}"
+               : "=r"(bits)
+               : "l"(from), "r"(static_cast<int>(isHalf))
+               : "memory");
+  return bits;
+}
+
 // -- Shared memory, by address --
 
 __device__ inline void storeShared(uint32_t to, int value) {
