@@ -51,6 +51,8 @@ class Machine:
         self.deadline = self.end = time.monotonic() + args.budget if args.budget else float("inf")
         self.figures = []  # files of them, for the tables at the end
         self.jobs = set()  # that run now
+        self.starting = []  # an entry for each that begins to: it may run, but is not among the jobs yet
+        self.ending = None  # the status to end with
 
     def begin_part(self, limit=float("inf")):
         """The part that runs now has at most `limit` seconds."""
@@ -107,7 +109,13 @@ class Machine:
         return [ROOT / "build" / preset / folder for folder in ("bin", "test")]
 
     def end_all(self, status):
-        """Ends what runs, and this process with `status`: jobs are sessions of their own, which its end leaves alone."""
+        """Ends what runs, and this process with `status`: jobs are sessions of their own, which its end leaves alone.
+
+        A signal may come while a job begins: then whoever begins it does this.
+        """
+        self.ending = status
+        if self.starting:
+            return
         for job in list(self.jobs):
             end_session(job)
         os._exit(status)
@@ -124,9 +132,15 @@ class Machine:
             file.write(f"$ {' '.join(map(str, command))}\n")
             file.flush()
             begin = file.tell()
-            job = subprocess.Popen([str(word) for word in command], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT,
-                                   env={**os.environ, **(environment or {})}, start_new_session=True)
-            self.jobs.add(job)
+            self.starting.append(log)
+            try:
+                job = subprocess.Popen([str(word) for word in command], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT,
+                                       env={**os.environ, **(environment or {})}, start_new_session=True)
+                self.jobs.add(job)
+            finally:
+                self.starting.pop()
+                if self.ending is not None:
+                    self.end_all(self.ending)
             try:
                 status = job.wait(None if seconds == float("inf") else seconds)
             except subprocess.TimeoutExpired:
