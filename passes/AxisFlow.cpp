@@ -91,7 +91,8 @@ LogicalResult AxisFlow::visit(Operation *op) {
           return op->emitOpError("is a collective, has a region or has effects, and "
                                  "verify-gradient-reduction has no rule for it");
         auto linear = dyn_cast<LinearOpInterface>(op);
-        return linear ? visitLinear(op, linear.getLinearOperands()) : visitOther(op);
+        return linear ? visitLinear(op, linear.getLinearOperands())
+                      : visitOther(op, op->getOperands());
       });
 }
 
@@ -344,18 +345,11 @@ LogicalResult AxisFlow::visitLinear(Operation *op, OperandRange terms) {
 }
 
 LogicalResult AxisFlow::visitAdd(Operation *op) {
-  Value addend = op->getOperands().back(), result = op->getResult(0);
-  OperandRange others = op->getOperands().drop_back();
-  AxisKinds kinds, sum;
-  sum.chosen = updates_ ? chosenOf(others) : 0;
-  for (dist::Axis axis : mesh_.getAxes()) {
-    Result kind = meet(op, others, axis);
-    if (failed(kind))
-      return failure();
-    sum[axis] = *kind;
-  }
   // Until the two have met the result is the term that the op makes.
-  set(result, sum);
+  if (failed(visitOther(op, op->getOperands().drop_back())))
+    return failure();
+  Value addend = op->getOperands().back(), result = op->getResult(0);
+  AxisKinds kinds;
   kinds.chosen = chosenOf({addend, result});
   for (dist::Axis axis : mesh_.getAxes()) {
     Result kind = meetTerms(op, {addend, result}, axis);
@@ -366,14 +360,14 @@ LogicalResult AxisFlow::visitAdd(Operation *op) {
   return set(result, kinds), success();
 }
 
-LogicalResult AxisFlow::visitOther(Operation *op) {
+LogicalResult AxisFlow::visitOther(Operation *op, ValueRange operands) {
   AxisKinds kinds(isZero(op) ? AxisKind::Zero : AxisKind::Same);
   // Gathered counts are in all that is computed of tokens; an update is of sums alone.
-  kinds.chosen = updates_ ? chosenOf(op->getOperands()) : 0;
-  if (op->getNumOperands() == 0)
+  kinds.chosen = updates_ ? chosenOf(operands) : 0;
+  if (operands.empty())
     return set(op->getResults(), kinds), success();
   for (dist::Axis axis : mesh_.getAxes()) {
-    Result kind = meet(op, op->getOperands(), axis);
+    Result kind = meet(op, operands, axis);
     if (failed(kind))
       return failure();
     kinds[axis] = *kind;

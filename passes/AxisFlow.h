@@ -74,7 +74,7 @@ private:
   mlir::LogicalResult visitLinear(mlir::Operation *op, mlir::OperandRange terms);
   /// An op that adds its last operand to what it makes of the others.
   mlir::LogicalResult visitAdd(mlir::Operation *op);
-  mlir::LogicalResult visitOther(mlir::Operation *op);
+  mlir::LogicalResult visitOther(mlir::Operation *op, mlir::ValueRange operands);
 
   Result gather(dist::AllGatherOp op, dist::Axis axis);
   /// What the sum over `axis` is, made by `op` of a value of kind `kind`: `sum`.

@@ -44,17 +44,13 @@ void WeightGradient::run(const Launch &launch, const std::byte *dy, const std::b
 void WeightGradient::addTo(const Launch &launch, const std::byte *dy, const std::byte *x,
                            std::byte *dw, DType result, int64_t rows, int64_t tile,
                            int thread) const {
-  auto [first, count] = rangeOf(tile);
+  Range range = rangeOf(tile);
   const float *sums = sum(launch, dy, x, rows, tile, thread);
-  auto add = [&, count = count]<typename T>(T *to) {
-    for (int64_t i = 0; i < count; ++i)
+  withFloatType(result, [&]<typename T>(T) {
+    T *to = reinterpret_cast<T *>(dw) + range.first;
+    for (int64_t i = 0; i < range.count; ++i)
       to[i] = fromFloat<T>(toFloat(to[i]) + sums[i]);
-  };
-  std::byte *target = dw + first * byteSize(result);
-  if (result == DType::F32)
-    add(reinterpret_cast<float *>(target));
-  else
-    add(reinterpret_cast<BFloat16 *>(target));
+  });
 }
 
 const float *WeightGradient::sum(const Launch &launch, const std::byte *dy, const std::byte *x,

@@ -247,7 +247,7 @@ struct StoreSums {
   static constexpr bool kHandsOver = false, kAdds = Adds;
   static constexpr int kColumns = kLine / 4; // of a line
   static constexpr int kLines = 16 / 4;      // of a lane, of a warp's rows
-  static constexpr int kAhead = !Adds ? 0 : sizeof(T) == 4 ? 2 : 4;
+  static constexpr int kAhead = !Adds ? 1 : sizeof(T) == 4 ? 2 : 4;
   using Old = Pack<T, 4>[kLines];
   T *result;
   int width;
@@ -291,10 +291,10 @@ struct StoreSums {
 
   /// Sums as multiply64x256 leaves them; `ahead` has what the first columns are added to.
   __device__ __forceinline__ void operator()(const float (&sums)[128], uint32_t staged,
-                                             const Lane &lane, Old *ahead) const {
+                                             const Lane &lane, Old (&ahead)[kAhead]) const {
 #pragma unroll
     for (int first = 0; first < kTileN; first += kColumns) {
-      [[maybe_unused]] Old &old = ahead[Adds ? first / kColumns % kAhead : 0];
+      [[maybe_unused]] Old &old = ahead[first / kColumns % kAhead];
       __syncwarp(); // the columns before these were read
       stage(sums, first, staged);
       __syncwarp();
@@ -333,7 +333,7 @@ __device__ __forceinline__ void consumeAndStore(const Arguments &args,
       return; // nothing is added
     int64_t first = K::kByRows ? 0 : static_cast<int64_t>(tile.expert) * args.height;
     auto lane = epilogue.laneOf(Place{first, tile.row + half * 64, tile.rowEnd, tile.column});
-    typename Epilogue::Old ahead[Epilogue::kAdds ? Epilogue::kAhead : 1];
+    typename Epilogue::Old ahead[Epilogue::kAhead];
     float sums[128];
     clearSums(tile, sums);
     if constexpr (Epilogue::kAdds) {

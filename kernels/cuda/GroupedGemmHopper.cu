@@ -250,7 +250,7 @@ Fault prepareGroupedGemmHopper() {
     return std::nullopt;
   using P = GroupedProduct;
   // `more`: weights of rows, or sums of squares.
-  auto raise = [](P product, DType dtype, Gather gather, bool more, bool accumulates) {
+  auto raise = [](P product, DType dtype, Gather gather, bool more, bool accumulates = false) {
     GroupedOperands operands;
     operands.accumulates = accumulates;
     operands.c.dtype = dtype;
@@ -270,9 +270,11 @@ Fault prepareGroupedGemmHopper() {
     for (DType dtype : {DType::BF16, DType::F32})
       for (Gather gather : {Gather::None, Gather::A, Gather::B})
         for (bool more : {false, true})
-          for (bool accumulates : {false, true})
-            if (auto fault = raise(product, dtype, gather, more, accumulates))
-              return fault;
+          if (auto fault = raise(product, dtype, gather, more))
+            return fault;
+  for (DType dtype : {DType::BF16, DType::F32})
+    if (auto fault = raise(P::ByWeight, dtype, Gather::None, false, true))
+      return fault;
   return std::nullopt;
 }
 

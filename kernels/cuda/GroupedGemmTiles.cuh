@@ -188,13 +188,15 @@ struct Queue : SharedRing<kSlots> {
   }
   /// By whole warps.
   __device__ Tile take() {
-    int4 low{}, high{};
+    uint4 low{}, high{};
     if (threadIdx.x % 32 == 0) {
       hopper::wait(full(), parity);
-      low = hopper::loadFour(memory + stage * kSlotBytes);
-      high = hopper::loadFour(memory + stage * kSlotBytes + 16);
+      low = hopper::loadPack(memory + stage * kSlotBytes);
+      high = hopper::loadPack(memory + stage * kSlotBytes + 16);
     }
-    auto ofFirst = [](int value) { return __shfl_sync(kFullWarp, value, 0); };
+    auto ofFirst = [](uint32_t value) {
+      return static_cast<int>(__shfl_sync(kFullWarp, value, 0));
+    };
     Tile tile{ofFirst(low.x),  ofFirst(low.y),  ofFirst(low.z),  ofFirst(low.w),
               ofFirst(high.x), ofFirst(high.y), ofFirst(high.z), ofFirst(high.w)};
     if (threadIdx.x % 32 == 0)

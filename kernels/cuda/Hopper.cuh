@@ -182,23 +182,6 @@ __device__ inline uint32_t loadHalfOrWord(const void *from, bool isHalf) {
 
 // -- Shared memory, by address --
 
-__device__ inline void storeShared(uint32_t to, int value) {
-  asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
-}
-__device__ inline int loadShared(uint32_t from) {
-  int value;
-  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(value) : "r"(from) : "memory");
-  return value;
-}
-__device__ inline int4 loadFour(uint32_t from) {
-  int4 values;
-  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(values.x), "=r"(values.y), "=r"(values.z), "=r"(values.w)
-               : "r"(from)
-               : "memory");
-  return values;
-}
-
 __device__ inline void storeShared(uint32_t to, float2 values) {
   asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(values.x), "f"(values.y)
                : "memory");

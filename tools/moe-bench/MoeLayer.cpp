@@ -232,9 +232,9 @@ std::vector<std::string> MoeLayer::kernels() const {
 }
 
 Status MoeLayer::run(size_t kernel) {
-  const Launches &launches = kernel < forward_.size() ? forward_ : backward_;
-  return device_.run(
-      *launches[kernel < forward_.size() ? kernel : kernel - forward_.size()].prepared);
+  const bool isForward = kernel < forward_.size();
+  const Launch &launch = isForward ? forward_[kernel] : backward_[kernel - forward_.size()];
+  return device_.run(*launch.prepared);
 }
 
 } // namespace switchyard::bench

@@ -36,11 +36,13 @@ Status timeLayer(ShapeTimer &timer, const NamedShape &named, LayerKernels kernel
   SY_RETURN_IF_ERROR(
       timer.print(name + " forward+backward", both, {.tokens = tokens, .flops = 3 * flops}));
   SY_RETURN_IF_ERROR(timer.print(name + " backward", backward, {.flops = 2 * flops}));
-  const std::vector<std::string> names = eachKernel ? layer->kernels() : std::vector<std::string>();
-  for (size_t i = 0; i < names.size(); ++i) {
-    SY_ASSIGN_OR_RETURN(std::vector<double> times, timer.time([&] { return layer->run(i); }));
+  if (!eachKernel)
+    return {};
+  const std::vector<std::string> kernelNames = layer->kernels();
+  for (size_t i = 0; i < kernelNames.size(); ++i) {
+    SY_ASSIGN_OR_RETURN(const std::vector<double> own, timer.time([&] { return layer->run(i); }));
     SY_RETURN_IF_ERROR(
-        timer.print(name + " kernel " + std::to_string(i) + " " + names[i], times, {}));
+        timer.print(name + " kernel " + std::to_string(i) + " " + kernelNames[i], own, {}));
   }
   return {};
 }
