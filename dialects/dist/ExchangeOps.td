@@ -135,8 +135,9 @@ def Dist_RoundsOp : Dist_Op<"rounds",
     - (C3) the body's arguments are the round, an i32 scalar, then the carried values, then those of
       `with`, of their types; it yields the carried values.
     - (C4) a carried value is only added to: the body's argument is used once, by a `moe.add`, as
-      the accumulator of a `moe.accumulate`, or as the `into` of a `dist.token_return`, the result
-      of that again, and so on to the place of the value in the yield.
+      the accumulator of a `moe.accumulate` or a `moe.grouped_gemm_wgrad_accumulate`, or as the
+      `into` of a `dist.token_return`, the result of that again, and so on to the place of the value
+      in the yield.
     - (C5) the body has no effects, no regions and no `moe.read`.
     - (C6) collectives of the body are over some of the axes.
 

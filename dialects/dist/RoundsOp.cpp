@@ -134,8 +134,10 @@ static LogicalResult verifySum(RoundsOp op, unsigned index) {
     if (user == op.getYield() && use.getOperandNumber() == index)
       return success();
     auto back = dyn_cast<TokenReturnOp>(user);
+    auto product = dyn_cast<moe::GroupedGemmWgradAccumulateOp>(user);
     bool isTerm = isa<moe::AddOp>(user) ||
                   (isa<moe::AccumulateOp>(user) && use.getOperandNumber() == 0) ||
+                  (product && use == product.getAccumulatorMutable()) ||
                   (back && back.getInto() == sum && back.getRows() != sum);
     if (!isTerm)
       break;
