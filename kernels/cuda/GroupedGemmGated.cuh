@@ -13,7 +13,7 @@ struct GatedStore {
   BFloat16 *gateUp, *y;
   int width;
 
-  __device__ void operator()(const Handover &from, Place place) const {
+  __device__ void operator()(const Handover<false> &from, Place place) const {
     constexpr int kLines = 4;
     int lane = threadIdx.x % 32, column = place.column + lane % 8 * 8;
     Pack<BFloat16, 8> gate[kLines], up[kLines];
@@ -87,7 +87,7 @@ struct GatedGradStore {
     for (int i = 0; i < kLines; ++i)
       ask(piece, i, lines[i]);
     for (bool isMore = true; isMore;) {
-      Handover from = own.handover();
+      auto from = own.handover();
       Place place = own.place();
       float weight = rows.of(asked), dots[kLines] = {};
       from.await();

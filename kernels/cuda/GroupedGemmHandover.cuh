@@ -17,18 +17,23 @@ inline constexpr int kPiece = kLine / 2;
 inline constexpr int kPieceBytes = 16 * kLine;
 using Half = uint32_t[32];
 
-/// Results on their way from a warp that multiplies to the one that stores: a place in shared
-/// memory, with a barrier that waits until they are there and one that waits until they were read.
+/// Results on their way from a warp that multiplies to one that stores: a place in shared memory,
+/// with a barrier that waits until they are there and one that waits until they were read. A
+/// barrier has one bit to tell results from those before them. `InTurn`: warps that store take
+/// turns, so that none has seen all that came before; the number of the last results stands beside
+/// the barriers.
+template <bool InTurn>
 struct Handover {
-  uint32_t memory, barriers, parity;
+  uint32_t memory, barriers, number; // from 1
 
   __device__ uint32_t full() const { return barriers; }
   __device__ uint32_t empty() const { return barriers + 8; }
+  __device__ uint32_t last() const { return barriers + kConsumers * kWarps * 16; }
 
   /// By the whole warp that multiplies. The packs of 16 bytes of a line are swizzled, against
   /// conflicts of banks.
   __device__ __forceinline__ void put(const Half &half) {
-    hopper::wait(empty(), parity ^ 1);
+    hopper::wait(empty(), number & 1);
     int lane = threadIdx.x % 32;
     uint32_t line = memory + (lane % 16) * kLine + ((lane / 16 ^ lane % 8) << 4);
 #pragma unroll
@@ -37,12 +42,19 @@ struct Handover {
       hopper::storeMatrices((line ^ i % 16 * 8) + i / 16 * kPieceBytes, packs);
     }
     __syncwarp();
-    if (lane == 0)
+    if (lane == 0) {
+      if constexpr (InTurn)
+        hopper::storeShared(last(), number);
       hopper::arrive(full());
-    parity ^= 1;
+    }
+    ++number;
   }
   /// By the whole warp that stores: waits for results, and lets the next ones come.
-  __device__ void await() const { hopper::wait(full(), parity); }
+  __device__ void await() const {
+    do
+      hopper::wait(full(), ~number & 1);
+    while (InTurn && hopper::loadShared(last()) < number);
+  }
   __device__ void release() const {
     __syncwarp();
     if (threadIdx.x % 32 == 0)
@@ -57,13 +69,12 @@ struct Handover {
   }
 };
 
-/// The handover of warp `warp` of multiplying warpgroup `half`. `parity`: how many it handed over
-/// before, modulo 2.
+/// Handover `number`, from 1, of warp `warp` of multiplying warpgroup `half`.
 template <typename K>
-__device__ Handover handoverOf(const Ring &ring, int half, int warp, uint32_t parity) {
+__device__ Handover<K::kInTurn> handoverOf(const Ring &ring, int half, int warp, uint32_t number) {
   int i = half * kWarps + warp;
   return {ring.memory + Shared<K>::kStagedAt + i * Shared<K>::kStagedBytes,
-          ring.barriers + (2 * kStages + kSlots + i) * 16, parity};
+          ring.barriers + (Shared<K>::kHandoverBarrier + i) * 16, number};
 }
 
 /// Where the first column of piece `piece` of half `half` of a tile's results stands among the
@@ -99,7 +110,7 @@ __device__ __forceinline__ void clearSums(const Tile &tile, float (&sums)[128]) 
 /// Multiplies the rows of warpgroup `half` of all tiles and hands them over.
 template <typename K>
 __device__ __forceinline__ void consume(const Arguments &args, int half, Ring ring, Queue queue) {
-  Handover handover = handoverOf<K>(ring, half, threadIdx.x % kWarpgroup / 32, 0);
+  auto handover = handoverOf<K>(ring, half, threadIdx.x % kWarpgroup / 32, 1);
   Half held;
   bool isHeld = false;
   forTiles(queue, [&](const Tile &tile) {
@@ -135,18 +146,19 @@ struct Place {
   int row, rowEnd, column;
 };
 
-/// What is handed over to one of the warps that store, of all tiles. Each place in shared memory
-/// belongs to one of them: only one that has seen all handovers before can tell by a bit which one
-/// a barrier waits for.
+/// What is handed over to one of the warps that store, of all tiles. Those that have much to do
+/// with it take turns. Else each place in shared memory belongs to one of them, which takes less.
 template <typename K>
 class Handovers {
 public:
   __device__ Handovers(const Arguments &args, int warp, const Ring &ring, const Queue &queue)
-      : args_(args), ring_(ring), queue_(queue), warp_(warp) {}
+      : args_(args), ring_(ring), queue_(queue), warp_(warp),
+        from_(K::kInTurn ? kWarps - K::kStoring + warp : kWarps) {}
 
   /// Goes on to the next one, by the whole warp; false if there is none.
   __device__ bool next() {
-    for (from_ += K::kStoring; from_ >= kWarps; from_ = (warp_ + half() * 2) % K::kStoring) {
+    for (from_ += K::kStoring; from_ >= kWarps;
+         from_ = K::kInTurn ? from_ - kWarps : (warp_ + half() * 2) % K::kStoring) {
       do {
         if (++part_ == 2 * kConsumers) {
           tile_ = queue_.take();
@@ -155,12 +167,13 @@ public:
           part_ = 0;
         }
       } while (!isThere<K>(args_, tile_, half()));
-      parities_ ^= 1 << half();
+      counts_[0] += half() ^ 1;
+      counts_[1] += half();
     }
     return true;
   }
-  __device__ Handover handover() const {
-    return handoverOf<K>(ring_, half(), from_, parities_ >> half() & 1);
+  __device__ Handover<K::kInTurn> handover() const {
+    return handoverOf<K>(ring_, half(), from_, half() ? counts_[1] : counts_[0]);
   }
   __device__ Place place() const {
     return {K::kByRows ? 0 : static_cast<int64_t>(tile_.expert) * args_.height,
@@ -178,8 +191,8 @@ private:
   Tile tile_;
   int warp_;
   int part_ = 2 * kConsumers - 1;    // of the tile: halves of columns, in each halves of rows
-  int from_ = kWarps;                // the warp that hands over
-  uint32_t parities_ = ~uint32_t{0}; // of its last handovers, a bit of each warpgroup
+  int from_;                         // the warp that hands over
+  uint32_t counts_[kConsumers] = {}; // of what each of a warpgroup's warps handed over, with this
 };
 
 /// Stores what is handed over of all tiles.
@@ -203,7 +216,7 @@ struct StoreRounded {
   float *squares; // [rows / kRowsOfPart rounded up in each expert, width / kColumnsOfPart likewise]
   int height;     // of an expert's result
 
-  __device__ void operator()(const Handover &from, Place place) const {
+  __device__ void operator()(const Handover<false> &from, Place place) const {
     constexpr int kLines = kRowsOfPart / 4;
     static_assert(2 * kPiece == kColumnsOfPart);
     int lane = threadIdx.x % 32;

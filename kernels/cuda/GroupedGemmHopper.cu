@@ -4,9 +4,9 @@
 // As many blocks as the device has multiprocessors stay for the whole launch, two a cluster. In
 // each, a warp fetches, or two; two warpgroups multiply, each half of a tile's 128 rows by its 256
 // columns; further warps store, while the next tile is being multiplied. Group sizes stay on the
-// device: every block finds its tiles from them. Clusters take pairs of tiles in order as they get
-// free, so that those that share what they fetch run at the same time and find it in L2. Which
-// block computes a tile does not change it.
+// device: each cluster adds them up once, and finds its tiles in that. Clusters take pairs of tiles
+// in order as they get free, so that those that share what they fetch run at the same time and find
+// it in L2. Which block computes a tile does not change it.
 //
 // Where rows are tokens that stand elsewhere (gathers), the warps that fetch copy their packs
 // instead of the copy engine, which on sm_90 can't follow row numbers.
@@ -42,10 +42,12 @@ using namespace grouped;
 struct Parts {
   Ring ring;
   Queue queue;
+  GroupTable table; // in the cluster's first block
 };
 
 template <typename K>
-__device__ Parts setUp(unsigned char *memory, const CUtensorMap &a, const CUtensorMap &b) {
+__device__ Parts setUp(unsigned char *memory, const CUtensorMap &a, const CUtensorMap &b,
+                       const Arguments &args) {
   using Layout = Shared<K>;
   constexpr int kMultiplying = kConsumers * kWarps;
   constexpr int kTaking = kMultiplying + K::kFetching + K::kAnnouncing + K::kStoring;
@@ -53,7 +55,10 @@ __device__ Parts setUp(unsigned char *memory, const CUtensorMap &a, const CUtens
   parts.ring.memory = hopper::sharedAddress(memory);
   parts.ring.barriers = parts.ring.memory + Layout::kBarriersAt;
   parts.queue.memory = parts.ring.memory + Layout::kQueueAt;
-  parts.queue.barriers = parts.ring.barriers + 2 * kStages * 16;
+  parts.queue.barriers = parts.ring.barriers + Layout::kSlotBarrier * 16;
+  parts.table.memory = parts.ring.memory + Layout::kTableAt;
+  if (threadIdx.x < 32 && hopper::clusterRank() == 0)
+    parts.table.fill<K>(args);
   if (threadIdx.x == kWarpgroup) {
     hopper::prefetchMap(a);
     hopper::prefetchMap(b);
@@ -65,8 +70,10 @@ __device__ Parts setUp(unsigned char *memory, const CUtensorMap &a, const CUtens
     };
     init(0, kStages, 1 + K::kAnnouncing, kMultiplying * kCluster);
     init(kStages, kStages, K::kFetching * 32, 1);
-    init(2 * kStages, kSlots, 1, kTaking * kCluster);
-    init(2 * kStages + kSlots, Layout::kHandovers, 1, 1);
+    init(Layout::kSlotBarrier, kSlots, 1, kTaking * kCluster);
+    init(Layout::kHandoverBarrier, Layout::kHandovers, 1, 1);
+    for (int i = 0; i < Layout::kHandovers; ++i)
+      hopper::storeShared(parts.ring.barriers + (Layout::kNumber + i) * 16, 0U);
     hopper::fenceBarrierInit();
   }
   hopper::syncCluster(); // both blocks' barriers are ready
@@ -80,14 +87,14 @@ __global__ __launch_bounds__(kBlock, 1) void hopperKernel(
     [[maybe_unused]] const typename K::Epilogue epilogue) {
 #ifdef SWITCHYARD_HOPPER
   extern __shared__ __align__(1024) unsigned char memory[];
-  auto [ring, queue] = setUp<K>(memory, a, b);
+  auto [ring, queue, table] = setUp<K>(memory, a, b, args);
   int warpgroup = static_cast<int>(threadIdx.x) / kWarpgroup;
   // One branch with constant counts: else the compiler ignores them.
   if (warpgroup == 0) {
     hopper::lowerRegisters<K::kFewest>();
     int warp = static_cast<int>(threadIdx.x) / 32;
     if (warp < K::kFetching)
-      produce<K>(args, a, b, ring, queue);
+      produce<K>(args, a, b, ring, queue, table);
     else if (warp < K::kFetching + K::kAnnouncing)
       announce(ring, queue);
     else if constexpr (K::kHandsOver)

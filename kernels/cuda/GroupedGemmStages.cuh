@@ -117,14 +117,16 @@ struct Gatherer<K, false> {
   }
 };
 
-/// Fetches all stages of this block's tiles, by the warps that do so. The first thread of the
-/// cluster finds the tiles, each while the one before it is fetched.
+/// Fetches all stages of this block's tiles, by the warps that do so; but for what is copied, by
+/// their first thread alone. That of the cluster finds the tiles, each while the one before it is
+/// fetched.
 template <typename K>
 __device__ __forceinline__ void produce(const Arguments &args, const CUtensorMap &a,
-                                        const CUtensorMap &b, Ring ring, Queue queue) {
+                                        const CUtensorMap &b, Ring ring, Queue queue,
+                                        const GroupTable &table) {
   struct Nothing {};
   bool isFirst = threadIdx.x == 0, finds = isFirst && hopper::clusterRank() == 0;
-  Scheduler<K> scheduler(args);
+  Scheduler<K> scheduler(args, table);
   Queue found = queue;
   [[maybe_unused]] std::conditional_t<K::kGathers, Gatherer<K>, Nothing> gatherer;
   if (finds)
@@ -132,6 +134,8 @@ __device__ __forceinline__ void produce(const Arguments &args, const CUtensorMap
   forTiles(queue, [&](const Tile &tile) {
     if constexpr (K::kGathers)
       gatherer.begin(args, tile);
+    else if (!isFirst)
+      return;
     for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.next()) {
       hopper::wait(ring.empty(), ring.parity ^ 1);
       if (isFirst)

@@ -20,7 +20,8 @@ inline constexpr int kStageBytes = kBytesA + kBytesB;
 inline constexpr int kWarpgroup = 128, kConsumers = 2, kBlock = (1 + kConsumers) * kWarpgroup;
 inline constexpr int kWarps = kWarpgroup / 32;    // of a warpgroup
 inline constexpr int kSlots = 4, kSlotBytes = 32; // of the queue
-inline constexpr int kBand = 16;
+inline constexpr int kBand = 16, kFewRows = 256;  // of tiles; of a group
+inline constexpr int kTabled = 256;               // experts whose groups have an entry in the table
 
 /// One of the kernels: the product, which operand's rows are tokens, and what becomes of results.
 template <GroupedProduct P, Gather G, typename E>
@@ -45,9 +46,11 @@ struct Kind {
   static constexpr bool kGathers = G != Gather::None, kHandsOver = E::kHandsOver;
   static constexpr int kFetching = kGathers ? 2 : 1, kAnnouncing = kGathers;
   static constexpr int kStoring = kHandsOver ? kWarps - kFetching - kAnnouncing : 0;
-  /// Registers of a thread that multiplies, and of another.
-  static constexpr int kMost = !kHandsOver ? 224 : kReadsGateUp ? 184 : 200;
-  static constexpr int kFewest = !kHandsOver ? 56 : kReadsGateUp ? 136 : 104;
+  /// Whether those that store take turns: where they have much to do.
+  static constexpr bool kInTurn = kReadsGateUp;
+  /// Registers of a thread that does not multiply, and of one that does.
+  static constexpr int kFewest = kReadsGateUp ? 136 : kHandsOver ? 104 : kGathers ? 72 : 56;
+  static constexpr int kMost = (504 - kFewest) / 2;
 };
 
 /// Tokens that stand where they stand.
@@ -69,15 +72,20 @@ struct Arguments {
   Tokens tokens;
 };
 
-/// What shared memory holds: stages, staged results, barriers, the queue.
+/// What shared memory holds: stages, staged results, barriers, the queue, the table of groups.
 template <typename K>
 struct Shared {
   static constexpr int kStagedBytes = (K::kHandsOver ? 32 : 16) * kLine; // of a warp's results
   static constexpr int kHandovers = K::kHandsOver ? kConsumers * kWarps : 0;
   static constexpr int kStagedAt = kStages * kStageBytes;
   static constexpr int kBarriersAt = kStagedAt + kConsumers * kWarps * kStagedBytes;
-  static constexpr int kQueueAt = kBarriersAt + (2 * kStages + kSlots + kHandovers) * 16;
-  static constexpr int kBytes = kQueueAt + kSlots * kSlotBytes;
+  /// Barriers are by twos, of stages, of packs that are copied, of the queue, of handovers; behind
+  /// them, as far apart, the handovers' numbers.
+  static constexpr int kSlotBarrier = 2 * kStages, kHandoverBarrier = kSlotBarrier + kSlots;
+  static constexpr int kNumber = kHandoverBarrier + kHandovers;
+  static constexpr int kQueueAt = kBarriersAt + (kNumber + kHandovers) * 16;
+  static constexpr int kTableAt = kQueueAt + kSlots * kSlotBytes;
+  static constexpr int kBytes = kTableAt + kTabled * 8;
   static_assert(kBytes <= 227 * 1024);
 };
 
@@ -105,26 +113,39 @@ struct Pair {
   int rows, columns;
 };
 
-/// The rows of an expert, and its tiles.
+/// The rows of an expert.
 struct Group {
-  int expert = -1;
-  int begin = 0, end = 0;
-  unsigned down = 0, across = 0;
+  int expert, begin, end;
 
+  /// Rows and columns of tiles.
+  template <typename K>
+  __device__ unsigned down(const Arguments &args) const {
+    int height = K::kByRows ? end - begin : expert < args.experts ? args.height : 0;
+    return static_cast<unsigned>((height + kTileM - 1) / kTileM);
+  }
+  template <typename K>
+  __device__ static unsigned across(const Arguments &args) {
+    return static_cast<unsigned>((args.columns + K::kTileColumns - 1) / K::kTileColumns);
+  }
   /// Two rows of tiles are pairs, and two tiles of a row that is left; or the other way round.
   template <typename K>
-  __device__ unsigned pairs() const {
-    unsigned along = K::kPairsColumns ? down : across, by = K::kPairsColumns ? across : down;
+  __device__ unsigned pairs(const Arguments &args) const {
+    unsigned along = across<K>(args), by = down<K>(args);
+    if constexpr (K::kPairsColumns)
+      return along / 2 * by + along % 2 * ((by + 1) / 2);
     return by / 2 * along + by % 2 * ((along + 1) / 2);
   }
 };
 
 /// Pair `left` of a group. Pairs go down bands of about kBand rows of tiles, two columns of tiles
-/// at a time, so that what one wave of blocks fetches is small and stays in L2.
+/// at a time, so that what one wave of blocks fetches is small and stays in L2. Where at most
+/// kFewRows are contracted by weight, all that is fetched does, and bands are of two: memory takes
+/// whole rows of the result faster.
 template <typename K>
 __device__ Pair pairOf(const Arguments &args, const Group &group, unsigned left) {
-  unsigned down = group.down, across = group.across;
-  unsigned bands = max(1U, (down + kBand / 2) / kBand);
+  unsigned down = group.down<K>(args), across = group.across<K>(args);
+  unsigned wanted = K::kByRows || group.end - group.begin > kFewRows ? kBand : 2;
+  unsigned bands = max(1U, (down + wanted / 2) / wanted);
   unsigned band = ((down + bands - 1) / bands + 1) & ~1U; // even, so that only the last may be odd
   unsigned before = left / (band / 2 * across);
   unsigned top = before * band, high = min(band, down - top);
@@ -213,14 +234,65 @@ __device__ __forceinline__ void forTiles(Queue &queue, const Body &body) {
     body(tile);
 }
 
+/// The size of an expert's group. A plan is untrusted: a negative one counts as 0, and one has no
+/// more rows than there are, so that the sum of two is a number.
+__device__ inline int sizeOf(const Arguments &args, int expert) {
+  return min(max(args.sizes[expert], 0), args.rows);
+}
+
+/// A table, in shared memory, of where the groups of the first kTabled experts end. To add it up
+/// expert by expert, between two tiles, took 90 ns for each.
+struct GroupTable {
+  struct End {
+    unsigned pairs; // of tiles, up to the group's end
+    int row;
+  };
+  uint32_t memory;
+
+  __device__ End operator[](int expert) const {
+    uint2 words = hopper::loadWords(memory + expert * sizeof(End));
+    return {words.x, static_cast<int>(words.y)};
+  }
+  /// By a whole warp.
+  template <typename K>
+  __device__ void fill(const Arguments &args) const {
+    int lane = static_cast<int>(threadIdx.x) % 32, experts = min(args.experts, kTabled);
+    End before{0, 0}; // these 32
+    for (int first = 0; first < experts; first += 32) {
+      int expert = first + lane;
+      int row = expert < experts ? sizeOf(args, expert) : 0;
+#pragma unroll
+      for (int offset = 1; offset < 32; offset *= 2) {
+        int other = __shfl_up_sync(kFullWarp, row, offset);
+        row = min(row + (lane >= offset ? other : 0), args.rows);
+      }
+      row = min(before.row + row, args.rows);
+      int begin = __shfl_up_sync(kFullWarp, row, 1);
+      Group group{expert, lane > 0 ? begin : before.row, row};
+      unsigned pairs = expert < experts ? group.pairs<K>(args) : 0;
+#pragma unroll
+      for (int offset = 1; offset < 32; offset *= 2) {
+        unsigned other = __shfl_up_sync(kFullWarp, pairs, offset);
+        pairs += lane >= offset ? other : 0;
+      }
+      pairs += before.pairs;
+      if (expert < experts)
+        hopper::storeWords(memory + expert * sizeof(End), {pairs, static_cast<unsigned>(row)});
+      before = {__shfl_sync(kFullWarp, pairs, 31), __shfl_sync(kFullWarp, row, 31)};
+    }
+    __syncwarp();
+  }
+};
+
 /// Finds the cluster's tiles, one pair at a time: where clusters are free, they take the next pair.
-/// Belongs to one thread. A plan is untrusted: negative sizes count as 0 and no group reaches past
-/// the last row. The group after the last expert has the rows that no expert has.
+/// Belongs to one thread, which waits for nobody: what it does for a tile delays those it fetches.
+/// The group after the last expert has the rows that no expert has.
 template <typename K>
 class Scheduler {
 public:
-  explicit __device__ Scheduler(const Arguments &args)
-      : args_(args), next_(blockIdx.x / kCluster), size_(sizeOf(0)) {}
+  __device__ Scheduler(const Arguments &args, const GroupTable &table)
+      : args_(args), table_(table), tabled_(min(args.experts, kTabled)),
+        next_(blockIdx.x / kCluster) {}
 
   /// Puts the next pair, or that there is none.
   __device__ __forceinline__ void putNext(Queue &queue) {
@@ -228,6 +300,8 @@ public:
     // Is on its way until it is needed.
     next_ = args_.taken ? clusters + static_cast<unsigned>(atomicAdd(args_.taken, 1))
                         : next_ + clusters;
+    while (group_.expert + 8 < tabled_ && table_[group_.expert + 8].pairs <= pair)
+      endAt(group_.expert + 8, table_[group_.expert + 8]);
     while (pair >= after_ && group_.expert < args_.experts)
       advance();
     queue.put(pair < after_ ? pairOf<K>(args_, group_, pair - before_)
@@ -235,28 +309,29 @@ public:
   }
 
 private:
-  __device__ int sizeOf(int expert) const {
-    return expert < args_.experts ? max(args_.sizes[expert], 0) : args_.rows;
-  }
   __device__ void advance() {
-    ++group_.expert;
+    int expert = group_.expert + 1;
     group_.begin = group_.end;
-    group_.end += min(size_, args_.rows - group_.end);
-    size_ = sizeOf(group_.expert + 1); // likewise
-    int height = K::kByRows                      ? group_.end - group_.begin
-                 : group_.expert < args_.experts ? args_.height
-                                                 : 0;
-    group_.down = static_cast<unsigned>((height + kTileM - 1) / kTileM);
-    group_.across = static_cast<unsigned>((args_.columns + K::kTileColumns - 1) / K::kTileColumns);
     before_ = after_;
-    after_ += group_.pairs<K>();
+    if (expert < tabled_)
+      return endAt(expert, table_[expert]);
+    int left = args_.rows - group_.end;
+    group_.expert = expert;
+    group_.end += expert < args_.experts ? min(sizeOf(args_, expert), left) : left;
+    after_ += group_.pairs<K>(args_);
+  }
+  __device__ void endAt(int expert, const GroupTable::End &end) {
+    group_.expert = expert;
+    group_.end = end.row;
+    after_ = end.pairs;
   }
 
   const Arguments &args_;
-  Group group_;
+  GroupTable table_;
+  int tabled_; // experts in the table
+  Group group_{-1, 0, 0};
   unsigned before_ = 0, after_ = 0; // pairs of the groups before this one, and with it
   unsigned next_;
-  int size_; // of the next group
 };
 
 } // namespace switchyard::kernels::cuda::grouped

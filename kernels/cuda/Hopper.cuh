@@ -186,6 +186,27 @@ __device__ inline void storeShared(uint32_t to, float2 values) {
   asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(values.x), "f"(values.y)
                : "memory");
 }
+__device__ inline void storeShared(uint32_t to, uint32_t value) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
+}
+/// Loads what another thread may store meanwhile.
+__device__ inline uint32_t loadShared(uint32_t from) {
+  uint32_t value;
+  asm volatile("ld.volatile.shared.b32 %0, [%1];" : "=r"(value) : "r"(from) : "memory");
+  return value;
+}
+/// Stores 8 bytes, and loads them.
+__device__ inline void storeWords(uint32_t to, uint2 words) {
+  asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(to), "r"(words.x), "r"(words.y) : "memory");
+}
+__device__ inline uint2 loadWords(uint32_t from) {
+  uint2 words;
+  asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];"
+               : "=r"(words.x), "=r"(words.y)
+               : "r"(from)
+               : "memory");
+  return words;
+}
 /// Loads 16 bytes.
 __device__ inline uint4 loadPack(uint32_t from) {
   uint4 pack;
