@@ -1,5 +1,5 @@
-// fuse-accumulate: a weight's gradient of a grouped GEMM is added to its accumulator as it is made, and
-// so are those of overflow rounds, to the same accumulator.
+// fuse-accumulate: a weight's gradient of a grouped GEMM is added to its accumulator as it is made,
+// and so are those of overflow rounds, to the same accumulator.
 
 #include "passes/Passes.h"
 
@@ -23,7 +23,8 @@ moe::GroupedGemmWgradOp gradientOf(Value value, moe::AccumulateOp sum) {
   return isSum ? gradient : moe::GroupedGemmWgradOp();
 }
 
-/// Makes `gradient`'s product, before `where`, add it to `accumulator`; the gradient is to be erased.
+/// Makes `gradient`'s product, before `where`, add it to `accumulator`; the gradient is to be
+/// erased.
 Value addTo(Value accumulator, moe::GroupedGemmWgradOp gradient, Operation *where) {
   OpBuilder builder(where);
   return moe::GroupedGemmWgradAccumulateOp::create(

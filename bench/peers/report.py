@@ -20,10 +20,12 @@ import torch
 PEAK_TFLOPS = {"H200": 989.4, "H100 PCIe": 756.0, "H100": 989.4, "GH200": 989.4, "A100": 312.0}
 
 
-def arguments(description, cases, steps, warmup, add=lambda parser: None):
-    """The flags that all peers have; `cases` are the names that --cases chooses from."""
+def arguments(description, cases, steps, warmup, add=lambda parser: None, known=None):
+    """The flags that all peers have; `cases` are the default of --cases, which chooses from `known` (default: the same)."""
+    known = known or cases
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--cases", default=",".join(cases), help="comma-separated, of: " + ", ".join(cases))
+    parser.add_argument("--cases", default=",".join(cases),
+                        help="comma-separated, of: " + ", ".join(known) + " (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=steps, help="timed runs of a case (%(default)s)")
     parser.add_argument("--warmup", type=int, default=warmup, help="runs before these (%(default)s)")
     parser.add_argument("--json", default="", help="append a line of JSON a case to this file")
@@ -31,8 +33,8 @@ def arguments(description, cases, steps, warmup, add=lambda parser: None):
     args = parser.parse_args()
     args.cases = args.cases.split(",")
     for case in args.cases:
-        if case not in cases:
-            parser.error(f"--cases: there is no {case!r}; known: {', '.join(cases)}")
+        if case not in known:
+            parser.error(f"--cases: there is no {case!r}; known: {', '.join(known)}")
     if args.steps < 1 or args.warmup < 0:
         parser.error("--steps is at least 1, --warmup at least 0")
     return args
@@ -87,23 +89,32 @@ def step_times(step, warmup, steps):
     return times
 
 
-def kernel_times(run, warmup, steps):
-    """Milliseconds of `run` between device events, other data read into the L2 cache before each."""
+def times_in_turn(runs, warmup, steps):
+    """Milliseconds of each of `runs` between device events, other data read into the L2 cache before each.
+
+    A run of one is followed by a run of the next, so that all meet the same clocks. The host never waits, so that no launch is
+    waited for where the device takes longer than the host.
+    """
     if not torch.cuda.is_available():
-        return step_times(lambda i: run(), warmup, steps)
+        times = step_times(lambda i: runs[i % len(runs)](), warmup * len(runs), steps * len(runs))
+        return [times[i::len(runs)] for i in range(len(runs))]
     cache = torch.zeros(64 << 20, device="cuda")
-    for _ in range(warmup):
-        run()
-    times = []
-    for _ in range(steps):
-        cache.sum()  # only read, so that nothing has to be written back while the run is timed
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        run()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(begin.elapsed_time(end))
-    return times
+    events = []
+    for _ in range(warmup + steps):
+        for run in runs:
+            cache.sum()  # only read, so that nothing has to be written back while the run is timed
+            events.append([torch.cuda.Event(enable_timing=True) for _ in range(2)])
+            events[-1][0].record()
+            run()
+            events[-1][1].record()
+    torch.cuda.synchronize()
+    times = [begin.elapsed_time(end) for begin, end in events[warmup * len(runs):]]
+    return [times[i::len(runs)] for i in range(len(runs))]
+
+
+def kernel_times(run, warmup, steps):
+    """times_in_turn() of one."""
+    return times_in_turn([run], warmup, steps)[0]
 
 
 def peak_bytes():
