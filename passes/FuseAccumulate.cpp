@@ -3,6 +3,8 @@
 
 #include "passes/Passes.h"
 
+#include "llvm/ADT/TypeSwitch.h"
+
 using namespace mlir;
 
 namespace switchyard::passes {
@@ -12,34 +14,48 @@ namespace switchyard::passes {
 
 namespace {
 
-/// The gradient that `value` is, if `sum` alone uses it, and its product can add it itself.
-moe::GroupedGemmWgradOp gradientOf(Value value, moe::AccumulateOp sum) {
-  auto gradient = value.getDefiningOp<moe::GroupedGemmWgradOp>();
-  if (!gradient || !gradient->hasOneUse() || gradient->getBlock() != sum->getBlock())
-    return {};
-  Type added = getElementTypeOrSelf(gradient.getDw());
+/// The gradient that makes `value`, if `sum` alone uses it, and its product can add it itself.
+Operation *gradientOf(Value value, moe::AccumulateOp sum) {
+  Operation *gradient = value.getDefiningOp();
+  if (!isa_and_nonnull<moe::GroupedGemmWgradOp, moe::GroupedGemmWgradGatherXOp,
+                       moe::GroupedGemmWgradGatherDyOp>(gradient) ||
+      !gradient->hasOneUse() || gradient->getBlock() != sum->getBlock())
+    return nullptr;
   Type to = getElementTypeOrSelf(sum.getAccumulator());
-  bool isSum = added.isF32() && (to.isF32() || to == getElementTypeOrSelf(gradient.getDy()));
-  return isSum ? gradient : moe::GroupedGemmWgradOp();
+  bool isRight = to.isF32() || to == getElementTypeOrSelf(gradient->getOperand(0));
+  return getElementTypeOrSelf(value).isF32() && isRight ? gradient : nullptr;
 }
 
 /// Makes `gradient`'s product, before `where`, add it to `accumulator`; the gradient is to be
 /// erased.
-Value addTo(Value accumulator, moe::GroupedGemmWgradOp gradient, Operation *where) {
+Value addTo(Value accumulator, Operation *gradient, Operation *where) {
   OpBuilder builder(where);
-  return moe::GroupedGemmWgradAccumulateOp::create(
-      builder, gradient.getLoc(), accumulator.getType(), gradient.getDy(), gradient.getX(),
-      gradient.getGroupSizes(), accumulator);
+  SmallVector<Value> operands(gradient->getOperands());
+  operands.push_back(accumulator);
+  auto make = [&]<typename Fused>(std::type_identity<Fused>) -> Value {
+    return Fused::create(builder, gradient->getLoc(), TypeRange(accumulator.getType()), operands)
+        .getResult();
+  };
+  return TypeSwitch<Operation *, Value>(gradient)
+      .Case([&](moe::GroupedGemmWgradOp) {
+        return make(std::type_identity<moe::GroupedGemmWgradAccumulateOp>());
+      })
+      .Case([&](moe::GroupedGemmWgradGatherXOp) {
+        return make(std::type_identity<moe::GroupedGemmWgradGatherXAccumulateOp>());
+      })
+      .Case([&](moe::GroupedGemmWgradGatherDyOp) {
+        return make(std::type_identity<moe::GroupedGemmWgradGatherDyAccumulateOp>());
+      });
 }
 
 /// Fuses a gradient that is added right away; false if there is none.
 bool fuse(moe::AccumulateOp sum) {
-  moe::GroupedGemmWgradOp gradient = gradientOf(sum.getValue(), sum);
+  Operation *gradient = gradientOf(sum.getValue(), sum);
   if (!gradient)
     return false;
   sum.replaceAllUsesWith(addTo(sum.getAccumulator(), gradient, sum));
   sum.erase();
-  gradient.erase();
+  gradient->erase();
   return true;
 }
 
@@ -62,7 +78,7 @@ void fuseRounds(moe::AccumulateOp sum) {
   unsigned index = cast<OpResult>(sum.getValue()).getResultNumber();
   OpOperand &start = loop.getCarriedMutable()[index];
   Type to = sum.getAccumulator().getType();
-  moe::GroupedGemmWgradOp first = gradientOf(start.get(), sum);
+  Operation *first = gradientOf(start.get(), sum);
   moe::GroupedGemmWgradAccumulateOp product = productOfRound(loop, index, to);
   // A read gives what the state was before the program, wherever it stands.
   auto read = sum.getAccumulator().getDefiningOp<moe::ReadOp>();
@@ -71,7 +87,7 @@ void fuseRounds(moe::AccumulateOp sum) {
   if (first->isBeforeInBlock(read))
     read->moveBefore(first);
   start.set(addTo(read, first, first));
-  first.erase();
+  first->erase();
   loop.getCarriedArguments()[index].setType(to);
   product->getResult(0).setType(to);
   loop.getResult(index).setType(to);

@@ -166,13 +166,13 @@ def FuseNorm : Pass<"fuse-norm", "::mlir::ModuleOp"> {
 def FuseAccumulate : Pass<"fuse-accumulate", "::mlir::ModuleOp"> {
   let summary = "Let the gradients of the experts' weights add themselves to their accumulators";
   let description = [{
-    Where a step takes several passes, a float32 `moe.grouped_gemm_wgrad` and the `moe.accumulate` that alone takes it become one
-    op, so that the gradient is neither written nor read again, and needs no memory. Where a `dist.rounds` stands between them, the
-    accumulator is what it carries: round 0 and each overflow round add to it. Without such rounds the accumulators are the same
-    bits; with them, sums in float32 have another order, and narrower accumulators are rounded once a round, as they are once a pass.
+    Where a step takes several passes, a float32 `moe.grouped_gemm_wgrad`, or one that gathers, and the `moe.accumulate` that alone
+    takes it become one op, so that the gradient is neither written nor read again, and needs no memory. Where a `dist.rounds` stands
+    between them, the accumulator is what it carries: round 0 and each overflow round add to it. Without such rounds the accumulators
+    are the same bits; with them, sums in float32 have another order, and narrower accumulators are rounded once a round, as they are
+    once a pass.
 
-    It runs behind `verify-gradient-reduction`, which follows both ops by themselves, and leaves the gradients by weight that gather
-    as they are. `enable=false` changes nothing.
+    It runs behind `verify-gradient-reduction`, which follows both ops by themselves. `enable=false` changes nothing.
 
     Before:
 

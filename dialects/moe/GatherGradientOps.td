@@ -154,4 +154,68 @@ def MoE_GroupedGemmWgradGatherDyOp : MoE_KernelOp<"grouped_gemm_wgrad_gather_dy"
   let hasVerifier = 1;
 }
 
+def MoE_GroupedGemmWgradGatherXAccumulateOp : MoE_KernelOp<"grouped_gemm_wgrad_gather_x_accumulate",
+    [AllElementTypesMatch<["dy", "x"]>, AllTypesMatch<["accumulator", "result"]>]> {
+  let summary = "`moe.grouped_gemm_wgrad_gather_x`, added to what there is.";
+  let description = [{
+    The result is `moe.accumulate` of `accumulator` [E, N, K] and the float32
+    `moe.grouped_gemm_wgrad_gather_x` of `dy` [R, N], `x` [T, K], `token_of_row` [R] and
+    `group_sizes` [E], the same bits, without the latter. `fuse-accumulate` makes it.
+
+    Constraints:
+    - (C1) `dy` and `token_of_row` have the same R.
+    - (C2) `dy` and `x` have the same element type.
+    - (C3) `accumulator` is [E, N, K].
+    - (C4) `accumulator` is in f32 or has the element type of `dy` and `x`.
+    - (C5) the result has the type of `accumulator`.
+
+    ```mlir
+    %sum = moe.grouped_gemm_wgrad_gather_x_accumulate %dy, %x, %token_of_row, %group_sizes, %accumulator
+        : tensor<?x192xbf16, #moe.rows<2 * "T">>, tensor<?x64xbf16, #moe.rows<"T">>,
+          tensor<?xi32, #moe.rows<2 * "T">>, tensor<8xi32>, tensor<8x192x64xf32>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$dy, MoE_FloatTensor<2>:$x,
+                       MoE_I32Tensor<1>:$token_of_row, MoE_I32Tensor<1>:$group_sizes,
+                       MoE_FloatTensor<3>:$accumulator);
+  let results = (outs MoE_FloatTensor<3>:$result);
+  let assemblyFormat = [{
+    $dy `,` $x `,` $token_of_row `,` $group_sizes `,` $accumulator attr-dict `:`
+    type($dy) `,` type($x) `,` type($token_of_row) `,` type($group_sizes) `,` type($accumulator)
+  }];
+  let hasVerifier = 1;
+}
+
+def MoE_GroupedGemmWgradGatherDyAccumulateOp : MoE_KernelOp<"grouped_gemm_wgrad_gather_dy_accumulate",
+    [AllElementTypesMatch<["dy", "x"]>, AllTypesMatch<["accumulator", "result"]>]> {
+  let summary = "`moe.grouped_gemm_wgrad_gather_dy`, added to what there is.";
+  let description = [{
+    The result is `moe.accumulate` of `accumulator` [E, N, K] and the float32
+    `moe.grouped_gemm_wgrad_gather_dy` of `dy` [T, N], `token_of_row` [R], `x` [R, K] and
+    `group_sizes` [E], the same bits, without the latter. `fuse-accumulate` makes it.
+
+    Constraints:
+    - (C1) `token_of_row` and `x` have the same R.
+    - (C2) `dy` and `x` have the same element type.
+    - (C3) `accumulator` is [E, N, K].
+    - (C4) `accumulator` is in f32 or has the element type of `dy` and `x`.
+    - (C5) the result has the type of `accumulator`.
+
+    ```mlir
+    %sum = moe.grouped_gemm_wgrad_gather_dy_accumulate %dy, %token_of_row, %x, %group_sizes, %accumulator
+        : tensor<?x64xbf16, #moe.rows<"T">>, tensor<?xi32, #moe.rows<2 * "T">>,
+          tensor<?x96xbf16, #moe.rows<2 * "T">>, tensor<8xi32>, tensor<8x64x96xf32>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$dy, MoE_I32Tensor<1>:$token_of_row,
+                       MoE_FloatTensor<2>:$x, MoE_I32Tensor<1>:$group_sizes,
+                       MoE_FloatTensor<3>:$accumulator);
+  let results = (outs MoE_FloatTensor<3>:$result);
+  let assemblyFormat = [{
+    $dy `,` $token_of_row `,` $x `,` $group_sizes `,` $accumulator attr-dict `:`
+    type($dy) `,` type($token_of_row) `,` type($x) `,` type($group_sizes) `,` type($accumulator)
+  }];
+  let hasVerifier = 1;
+}
+
 #endif

@@ -430,26 +430,36 @@ LogicalResult GroupedGemmDgradGatedWeightedOp::verify() {
                  failed(shapes.match("gate_up", getGateUp(), {"R", shapes["F"] * Extent(2)})));
 }
 
-/// dy [`rowsOfDy`, N] and x [`rowsOfX`, K], one of them by its tokens "T", against dw [E, N, K].
+/// dy [`rowsOfDy`, N] and x [`rowsOfX`, K], one of them by its tokens "T", against `sum` [E, N, K].
 template <typename Op>
-static LogicalResult verifyGatheredWgrad(Op op, const char *rowsOfDy, const char *rowsOfX) {
+static LogicalResult verifyGatheredWgrad(Op op, const char *rowsOfDy, const char *rowsOfX,
+                                         const char *name, Value sum) {
   // grouped_gemm_wgrad_gather_x_c1, grouped_gemm_wgrad_gather_x_c3, grouped_gemm_wgrad_gather_x_c4
-  // and those of grouped_gemm_wgrad_gather_dy; their second ones are traits
+  // and those of grouped_gemm_wgrad_gather_dy and of both that accumulate; their other ones are
+  // traits
   ShapeMatcher shapes(op);
   return failure(failed(shapes.match("token_of_row", op.getTokenOfRow(), {"R"})) ||
                  failed(shapes.match("dy", op.getDy(), {rowsOfDy, "N"})) ||
                  failed(shapes.match("x", op.getX(), {rowsOfX, "K"})) ||
                  failed(shapes.match("group_sizes", op.getGroupSizes(), {"E"})) ||
-                 failed(shapes.match("dw", op.getDw(), {"E", "N", "K"})) ||
-                 failed(verifySumElement(op, op.getDw(), op.getDy())));
+                 failed(shapes.match(name, sum, {"E", "N", "K"})) ||
+                 failed(verifySumElement(op, sum, op.getDy())));
 }
 
 LogicalResult GroupedGemmWgradGatherXOp::verify() {
-  return verifyGatheredWgrad(*this, "R", "T");
+  return verifyGatheredWgrad(*this, "R", "T", "dw", getDw());
 }
 
 LogicalResult GroupedGemmWgradGatherDyOp::verify() {
-  return verifyGatheredWgrad(*this, "T", "R");
+  return verifyGatheredWgrad(*this, "T", "R", "dw", getDw());
+}
+
+LogicalResult GroupedGemmWgradGatherXAccumulateOp::verify() {
+  return verifyGatheredWgrad(*this, "R", "T", "accumulator", getAccumulator());
+}
+
+LogicalResult GroupedGemmWgradGatherDyAccumulateOp::verify() {
+  return verifyGatheredWgrad(*this, "T", "R", "accumulator", getAccumulator());
 }
 
 } // namespace switchyard::moe

@@ -27,6 +27,20 @@ Tensor gather(const Launch &launch, const Tensor &tokens, const Tensor &tokenOfR
   return rows;
 }
 
+/// `run` of a gradient by weight, the rows of x gathered for it.
+void runGatheringX(const Launch &launch, void (*run)(const Launch &)) {
+  const Tensor *o = launch.operands.data(), rows = gather(launch, o[1], o[2]);
+  const Tensor product[] = {o[0], rows, o[3], o[4]};
+  run(launchOf(launch, product, rows));
+}
+
+/// The same, of dy.
+void runGatheringDy(const Launch &launch, void (*run)(const Launch &)) {
+  const Tensor *o = launch.operands.data(), rows = gather(launch, o[0], o[1]);
+  const Tensor product[] = {rows, o[2], o[3], o[4]};
+  run(launchOf(launch, product, rows));
+}
+
 } // namespace
 
 std::optional<std::string> prepareGroupedGemmGatedGather(const Launch &launch) {
@@ -60,9 +74,11 @@ std::optional<std::string> prepareGroupedGemmWgradGatherX(const Launch &launch) 
 }
 
 void runGroupedGemmWgradGatherX(const Launch &launch) {
-  const Tensor *o = launch.operands.data(), rows = gather(launch, o[1], o[2]);
-  const Tensor product[] = {o[0], rows, o[3], o[4]};
-  runGroupedGemmWgrad(launchOf(launch, product, rows));
+  runGatheringX(launch, runGroupedGemmWgrad);
+}
+
+void runGroupedGemmWgradGatherXAccumulate(const Launch &launch) {
+  runGatheringX(launch, runGroupedGemmWgradAccumulate);
 }
 
 std::optional<std::string> prepareGroupedGemmWgradGatherDy(const Launch &launch) {
@@ -72,9 +88,11 @@ std::optional<std::string> prepareGroupedGemmWgradGatherDy(const Launch &launch)
 }
 
 void runGroupedGemmWgradGatherDy(const Launch &launch) {
-  const Tensor *o = launch.operands.data(), rows = gather(launch, o[0], o[1]);
-  const Tensor product[] = {rows, o[2], o[3], o[4]};
-  runGroupedGemmWgrad(launchOf(launch, product, rows));
+  runGatheringDy(launch, runGroupedGemmWgrad);
+}
+
+void runGroupedGemmWgradGatherDyAccumulate(const Launch &launch) {
+  runGatheringDy(launch, runGroupedGemmWgradAccumulate);
 }
 
 } // namespace switchyard::kernels::cpu

@@ -62,8 +62,10 @@ std::optional<std::string> prepareGroupedGemmDgradGatedGather(const Launch &laun
 void runGroupedGemmDgradGatedGather(const Launch &launch);
 std::optional<std::string> prepareGroupedGemmWgradGatherX(const Launch &launch);
 void runGroupedGemmWgradGatherX(const Launch &launch);
+void runGroupedGemmWgradGatherXAccumulate(const Launch &launch);
 std::optional<std::string> prepareGroupedGemmWgradGatherDy(const Launch &launch);
 void runGroupedGemmWgradGatherDy(const Launch &launch);
+void runGroupedGemmWgradGatherDyAccumulate(const Launch &launch);
 
 // Linear.cpp
 std::optional<std::string> prepareLinear(const Launch &launch);

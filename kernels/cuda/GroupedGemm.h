@@ -15,11 +15,12 @@ enum class GroupedProduct { Forward, ByData, ByWeight, Gated, ByDataGated };
 enum class Gather { None, A, B };
 
 struct GroupedOperands {
-  Tensor a, b = {};       ///< rows and the experts' matrices; by weight dy and x
-  Tensor groupSizes = {}; ///< [E]
-  Tensor c = {};          ///< the result; of gated products the activated rows
-  Tensor gateUp = {};     ///< of gated products: written by Gated, read by ByDataGated
-  Tensor dgateUp = {};    ///< of ByDataGated
+  Tensor a, b = {};         ///< rows and the experts' matrices; by weight dy and x
+  Tensor groupSizes = {};   ///< [E]
+  Tensor c = {};            ///< the result; of gated products the activated rows
+  Tensor gateUp = {};       ///< of gated products: written by Gated, read by ByDataGated
+  Tensor dgateUp = {};      ///< of ByDataGated
+  bool accumulates = false; ///< of ByWeight: whether the sums are added to what c has
   Gather gather = Gather::None;
   Tensor tokens = {};    ///< of a gather: token_of_row [R]
   Tensor weights = {};   ///< of ByDataGated where rows have weights: weight_of_row [R]
@@ -27,7 +28,6 @@ struct GroupedOperands {
   /// Of ByWeight in bfloat16, if not null: of each kRowsOfPart x kColumnsOfPart of an expert's
   /// result the sum of squares.
   float *squares = nullptr;
-  bool accumulates = false; ///< of ByWeight: whether the sums are added to what c has
 
   /// Of all groups, and behind them.
   int64_t rows() const { return gather == Gather::None ? a.dims[0] : tokens.dims[0]; }

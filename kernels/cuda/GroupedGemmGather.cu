@@ -5,6 +5,35 @@
 #include "kernels/cuda/KernelList.h"
 
 namespace switchyard::kernels::cuda {
+namespace {
+
+/// A gradient by weight of dy's tokens, or of x's; `accumulates`: added to what there is.
+Fault runGatheringDy(const Launch &launch, bool accumulates) {
+  const Tensor *o = launch.operands.data();
+  return runGroupedProduct(launch, GroupedProduct::ByWeight,
+                           {.a = o[0],
+                            .b = o[2],
+                            .groupSizes = o[3],
+                            .c = o[4],
+                            .accumulates = accumulates,
+                            .gather = Gather::A,
+                            .tokens = o[1]});
+}
+
+Fault runGatheringX(const Launch &launch, bool accumulates) {
+  const Tensor *o = launch.operands.data();
+  return runGroupedProduct(launch, GroupedProduct::ByWeight,
+                           {.a = o[0],
+                            .b = o[1],
+                            .groupSizes = o[3],
+                            .c = o[4],
+                            .accumulates = accumulates,
+                            .gather = Gather::B,
+                            .tokens = o[2]});
+}
+
+} // namespace
+
 Fault runGroupedGemmGatedGather(const Launch &launch) {
   const Tensor *o = launch.operands.data();
   GroupedOperands operands{.a = o[0],
@@ -25,17 +54,19 @@ Fault runGroupedGemmGatedGather(const Launch &launch) {
 }
 
 Fault runGroupedGemmWgradGatherDy(const Launch &launch) {
-  const Tensor *o = launch.operands.data();
-  return runGroupedProduct(
-      launch, GroupedProduct::ByWeight,
-      {.a = o[0], .b = o[2], .groupSizes = o[3], .c = o[4], .gather = Gather::A, .tokens = o[1]});
+  return runGatheringDy(launch, false);
+}
+
+Fault runGroupedGemmWgradGatherDyAccumulate(const Launch &launch) {
+  return runGatheringDy(launch, true);
 }
 
 Fault runGroupedGemmWgradGatherX(const Launch &launch) {
-  const Tensor *o = launch.operands.data();
-  return runGroupedProduct(
-      launch, GroupedProduct::ByWeight,
-      {.a = o[0], .b = o[1], .groupSizes = o[3], .c = o[4], .gather = Gather::B, .tokens = o[2]});
+  return runGatheringX(launch, false);
+}
+
+Fault runGroupedGemmWgradGatherXAccumulate(const Launch &launch) {
+  return runGatheringX(launch, true);
 }
 
 } // namespace switchyard::kernels::cuda

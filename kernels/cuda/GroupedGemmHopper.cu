@@ -224,13 +224,9 @@ Fault withKind(GroupedProduct product, const GroupedOperands &o, const Body &bod
   if (o.squares)
     return body(Kind<P::ByWeight, Gather::None, StoreRounded<true>>{},
                 StoreRounded<true>{y, width, o.squares, static_cast<int>(o.c.dims[1])});
-  if (o.accumulates) {
-    auto adding = [&]<typename T>(T *c) {
-      return body(Kind<P::ByWeight, Gather::None, StoreSums<T, true>>{},
-                  StoreSums<T, true>{c, width});
-    };
-    return o.c.dtype == DType::F32 ? adding(o.c.as<float>()) : adding(y);
-  }
+  if (o.accumulates)
+    return o.c.dtype == DType::F32 ? byWeight(StoreSums<float, true>{o.c.as<float>(), width})
+                                   : byWeight(StoreSums<BFloat16, true>{y, width});
   return o.c.dtype == DType::F32 ? byWeight(StoreSums<float, false>{o.c.as<float>(), width})
                                  : byWeight(store);
 }
@@ -257,7 +253,7 @@ Fault prepareGroupedGemmHopper() {
     return std::nullopt;
   using P = GroupedProduct;
   // `more`: weights of rows, or sums of squares.
-  auto raise = [](P product, DType dtype, Gather gather, bool more, bool accumulates = false) {
+  auto raise = [](P product, DType dtype, Gather gather, bool more, bool accumulates) {
     GroupedOperands operands;
     operands.accumulates = accumulates;
     operands.c.dtype = dtype;
@@ -277,11 +273,12 @@ Fault prepareGroupedGemmHopper() {
     for (DType dtype : {DType::BF16, DType::F32})
       for (Gather gather : {Gather::None, Gather::A, Gather::B})
         for (bool more : {false, true})
-          if (auto fault = raise(product, dtype, gather, more))
+          if (auto fault = raise(product, dtype, gather, more, false))
             return fault;
   for (DType dtype : {DType::BF16, DType::F32})
-    if (auto fault = raise(P::ByWeight, dtype, Gather::None, false, true))
-      return fault;
+    for (Gather gather : {Gather::None, Gather::A, Gather::B})
+      if (auto fault = raise(P::ByWeight, dtype, gather, false, true))
+        return fault;
   return std::nullopt;
 }
 

@@ -46,7 +46,9 @@ Fault runGroupedGemmDgradGated(const Launch &launch);
 // GroupedGemmGather.cu
 Fault runGroupedGemmGatedGather(const Launch &launch);
 Fault runGroupedGemmWgradGatherDy(const Launch &launch);
+Fault runGroupedGemmWgradGatherDyAccumulate(const Launch &launch);
 Fault runGroupedGemmWgradGatherX(const Launch &launch);
+Fault runGroupedGemmWgradGatherXAccumulate(const Launch &launch);
 
 // GroupedGemmSquared.cu
 Fault runGroupedGemmWgradSquared(const Launch &launch);

@@ -42,6 +42,12 @@ constexpr int64_t wgradGatherXWorkspace(const Dims &dims, Target target) {
 constexpr int64_t wgradGatherDyWorkspace(const Dims &dims, Target target) {
   return weightGradientWorkspace(dims, target) + gatheredRows(dims, target, dims["N"]);
 }
+constexpr int64_t wgradGatherXAccumulateWorkspace(const Dims &dims, Target target) {
+  return wgradAccumulateWorkspace(dims, target) + gatheredRows(dims, target, dims["K"]);
+}
+constexpr int64_t wgradGatherDyAccumulateWorkspace(const Dims &dims, Target target) {
+  return wgradAccumulateWorkspace(dims, target) + gatheredRows(dims, target, dims["N"]);
+}
 
 /// On a GPU, each row's part of dweights in float32.
 constexpr int64_t dgradGatedGatherWorkspace(const Dims &dims, Target target) {
@@ -116,5 +122,32 @@ inline constexpr OperandSpec kGroupedGemmWgradGatherDyOperands[] = {
 };
 inline constexpr Signature kGroupedGemmWgradGatherDy = {
     "grouped_gemm_wgrad_gather_dy", kGroupedGemmWgradGatherDyOperands, {}, wgradGatherDyWorkspace};
+
+/// Both, added to what there is as grouped_gemm_wgrad_accumulate does.
+inline constexpr OperandSpec kGroupedGemmWgradGatherXAccumulateOperands[] = {
+    in("dy", DTypeRule::A, "R, N"),
+    in("x", DTypeRule::A, "T, K"),
+    in("token_of_row", DTypeRule::I32, "R"),
+    in("group_sizes", DTypeRule::I32, "E"),
+    update("accumulator", DTypeRule::F32OrA, "E, N, K"),
+};
+inline constexpr Signature kGroupedGemmWgradGatherXAccumulate = {
+    "grouped_gemm_wgrad_gather_x_accumulate",
+    kGroupedGemmWgradGatherXAccumulateOperands,
+    {},
+    wgradGatherXAccumulateWorkspace};
+
+inline constexpr OperandSpec kGroupedGemmWgradGatherDyAccumulateOperands[] = {
+    in("dy", DTypeRule::A, "T, N"),
+    in("token_of_row", DTypeRule::I32, "R"),
+    in("x", DTypeRule::A, "R, K"),
+    in("group_sizes", DTypeRule::I32, "E"),
+    update("accumulator", DTypeRule::F32OrA, "E, N, K"),
+};
+inline constexpr Signature kGroupedGemmWgradGatherDyAccumulate = {
+    "grouped_gemm_wgrad_gather_dy_accumulate",
+    kGroupedGemmWgradGatherDyAccumulateOperands,
+    {},
+    wgradGatherDyAccumulateWorkspace};
 
 } // namespace switchyard::kernels

@@ -54,6 +54,26 @@ func.func @others(%dy: tensor<5x8xbf16>, %x: tensor<5x6xbf16>, %wide: tensor<5x6
 
 // -----
 
+// Of tokens where they stand.
+
+// CHECK-LABEL: func.func @gathered
+// CHECK-SAME: (%[[DY:[^:]*]]: tensor<5x8xbf16>, %[[X:[^:]*]]: tensor<7x6xbf16>, %[[TOKENS:[^:]*]]: tensor<7xi32>, %[[SIZES:[^:]*]]: tensor<4xi32>, %[[A:[^:]*]]: tensor<4x8x6xbf16>, %[[B:[^:]*]]: tensor<4x6x8xf32>)
+// CHECK-NEXT: %[[WITH_A:.*]] = moe.grouped_gemm_wgrad_gather_dy_accumulate %[[DY]], %[[TOKENS]], %[[X]], %[[SIZES]], %[[A]] :
+// CHECK-NEXT: %[[WITH_B:.*]] = moe.grouped_gemm_wgrad_gather_x_accumulate %[[X]], %[[DY]], %[[TOKENS]], %[[SIZES]], %[[B]] :
+// CHECK-NEXT: return %[[WITH_A]], %[[WITH_B]]
+func.func @gathered(%dy: tensor<5x8xbf16>, %x: tensor<7x6xbf16>, %tokens: tensor<7xi32>, %sizes: tensor<4xi32>,
+                    %a: tensor<4x8x6xbf16>, %b: tensor<4x6x8xf32>) -> (tensor<4x8x6xbf16>, tensor<4x6x8xf32>) {
+  %da = moe.grouped_gemm_wgrad_gather_dy %dy, %tokens, %x, %sizes
+      : tensor<5x8xbf16>, tensor<7xi32>, tensor<7x6xbf16>, tensor<4xi32> -> tensor<4x8x6xf32>
+  %with_a = moe.accumulate %a, %da : tensor<4x8x6xbf16>, tensor<4x8x6xf32>
+  %db = moe.grouped_gemm_wgrad_gather_x %x, %dy, %tokens, %sizes
+      : tensor<7x6xbf16>, tensor<5x8xbf16>, tensor<7xi32>, tensor<4xi32> -> tensor<4x6x8xf32>
+  %with_b = moe.accumulate %b, %db : tensor<4x6x8xf32>, tensor<4x6x8xf32>
+  return %with_a, %with_b : tensor<4x8x6xbf16>, tensor<4x6x8xf32>
+}
+
+// -----
+
 // Overflow rounds: they and round 0 add to the accumulator itself, but where the gradient of round 0 is needed otherwise.
 
 // CHECK-LABEL: func.func @rounds

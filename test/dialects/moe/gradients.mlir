@@ -163,5 +163,15 @@ func.func @gathered_experts(%dy: !hidden, %x: !hidden, %token_of_row: tensor<?xi
   // CHECK-SAME: : tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<?x64xbf16, #moe.rows<"T">>, tensor<?xi32, #moe.rows<2 * "T">>, tensor<8xi32> -> tensor<8x64x64xbf16>
   %dw = moe.grouped_gemm_wgrad_gather_x %dgate_up, %x, %token_of_row, %group_sizes
       : !rows, !hidden, tensor<?xi32, #moe.rows<2 * "T">>, tensor<8xi32> -> tensor<8x64x64xbf16>
+  // CHECK: moe.grouped_gemm_wgrad_gather_dy_accumulate %[[DY]], %[[TOKENS]], %[[AGAIN]], %{{[^ ,]+}}, %{{[^ ,]+}}
+  // CHECK-SAME: : tensor<?x64xbf16, #moe.rows<"T">>, tensor<?xi32, #moe.rows<2 * "T">>, tensor<?x32xbf16, #moe.rows<2 * "T">>, tensor<8xi32>, tensor<8x64x32xf32>
+  // GENERIC: "moe.grouped_gemm_wgrad_gather_dy_accumulate"{{.*}} -> tensor<8x64x32xf32>
+  %sum_down = moe.grouped_gemm_wgrad_gather_dy_accumulate %dy, %token_of_row, %again, %group_sizes, %ddown
+      : !hidden, tensor<?xi32, #moe.rows<2 * "T">>, tensor<?x32xbf16, #moe.rows<2 * "T">>, tensor<8xi32>, tensor<8x64x32xf32>
+  // CHECK: moe.grouped_gemm_wgrad_gather_x_accumulate %[[D]], %{{[^ ,]+}}, %[[TOKENS]], %{{[^ ,]+}}, %{{[^ ,]+}}
+  // CHECK-SAME: : tensor<?x64xbf16, #moe.rows<2 * "T">>, tensor<?x64xbf16, #moe.rows<"T">>, tensor<?xi32, #moe.rows<2 * "T">>, tensor<8xi32>, tensor<8x64x64xbf16>
+  // GENERIC: "moe.grouped_gemm_wgrad_gather_x_accumulate"{{.*}} -> tensor<8x64x64xbf16>
+  %sum = moe.grouped_gemm_wgrad_gather_x_accumulate %dgate_up, %x, %token_of_row, %group_sizes, %dw
+      : !rows, !hidden, tensor<?xi32, #moe.rows<2 * "T">>, tensor<8xi32>, tensor<8x64x64xbf16>
   return
 }

@@ -833,3 +833,103 @@ func.func @grouped_gemm_wgrad_gather_dy_c4(%dy: tensor<4x6xf32>, %token_of_row: 
       : tensor<4x6xf32>, tensor<7xi32>, tensor<7x8xf32>, tensor<3xi32> -> tensor<3x6x8xbf16>
   return
 }
+
+// -----
+
+func.func @grouped_gemm_wgrad_gather_x_accumulate_c1(%dy: tensor<4x6xbf16>, %x: tensor<4x8xbf16>, %token_of_row: tensor<7xi32>,
+    %group_sizes: tensor<3xi32>, %accumulator: tensor<3x6x8xf32>) {
+  // expected-error@+1 {{expects dimension 0 of dy to be R = 7, as dimension 0 of token_of_row is, but it is 4}}
+  %sum = moe.grouped_gemm_wgrad_gather_x_accumulate %dy, %x, %token_of_row, %group_sizes, %accumulator
+      : tensor<4x6xbf16>, tensor<4x8xbf16>, tensor<7xi32>, tensor<3xi32>, tensor<3x6x8xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_gather_x_accumulate_c2(%dy: tensor<7x6xbf16>, %x: tensor<4x8xf32>, %token_of_row: tensor<7xi32>,
+    %group_sizes: tensor<3xi32>, %accumulator: tensor<3x6x8xf32>) {
+  // expected-error@+1 {{failed to verify that all of {dy, x} have same element type}}
+  %sum = moe.grouped_gemm_wgrad_gather_x_accumulate %dy, %x, %token_of_row, %group_sizes, %accumulator
+      : tensor<7x6xbf16>, tensor<4x8xf32>, tensor<7xi32>, tensor<3xi32>, tensor<3x6x8xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_gather_x_accumulate_c3(%dy: tensor<7x6xbf16>, %x: tensor<4x8xbf16>, %token_of_row: tensor<7xi32>,
+    %group_sizes: tensor<3xi32>, %accumulator: tensor<3x8x6xf32>) {
+  // expected-error@+1 {{expects dimension 1 of accumulator to be N = 6, as dimension 1 of dy is, but it is 8}}
+  %sum = moe.grouped_gemm_wgrad_gather_x_accumulate %dy, %x, %token_of_row, %group_sizes, %accumulator
+      : tensor<7x6xbf16>, tensor<4x8xbf16>, tensor<7xi32>, tensor<3xi32>, tensor<3x8x6xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_gather_x_accumulate_c4(%dy: tensor<7x6xf32>, %x: tensor<4x8xf32>, %token_of_row: tensor<7xi32>,
+    %group_sizes: tensor<3xi32>, %accumulator: tensor<3x6x8xbf16>) {
+  // expected-error@+1 {{expects a sum in f32 or rounded to 'f32', the operands' element type, but it is in 'bf16'}}
+  %sum = moe.grouped_gemm_wgrad_gather_x_accumulate %dy, %x, %token_of_row, %group_sizes, %accumulator
+      : tensor<7x6xf32>, tensor<4x8xf32>, tensor<7xi32>, tensor<3xi32>, tensor<3x6x8xbf16>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_gather_x_accumulate_c5(%dy: tensor<7x6xbf16>, %x: tensor<4x8xbf16>, %token_of_row: tensor<7xi32>,
+    %group_sizes: tensor<3xi32>, %accumulator: tensor<3x6x8xf32>) {
+  // expected-error@+1 {{failed to verify that all of {accumulator, result} have same type}}
+  %sum = "moe.grouped_gemm_wgrad_gather_x_accumulate"(%dy, %x, %token_of_row, %group_sizes, %accumulator)
+      : (tensor<7x6xbf16>, tensor<4x8xbf16>, tensor<7xi32>, tensor<3xi32>, tensor<3x6x8xf32>) -> tensor<3x6x8xbf16>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_gather_dy_accumulate_c1(%dy: tensor<4x6xbf16>, %token_of_row: tensor<7xi32>, %x: tensor<4x8xbf16>,
+    %group_sizes: tensor<3xi32>, %accumulator: tensor<3x6x8xf32>) {
+  // expected-error@+1 {{expects dimension 0 of x to be R = 7, as dimension 0 of token_of_row is, but it is 4}}
+  %sum = moe.grouped_gemm_wgrad_gather_dy_accumulate %dy, %token_of_row, %x, %group_sizes, %accumulator
+      : tensor<4x6xbf16>, tensor<7xi32>, tensor<4x8xbf16>, tensor<3xi32>, tensor<3x6x8xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_gather_dy_accumulate_c2(%dy: tensor<4x6xbf16>, %token_of_row: tensor<7xi32>, %x: tensor<7x8xf32>,
+    %group_sizes: tensor<3xi32>, %accumulator: tensor<3x6x8xf32>) {
+  // expected-error@+1 {{failed to verify that all of {dy, x} have same element type}}
+  %sum = moe.grouped_gemm_wgrad_gather_dy_accumulate %dy, %token_of_row, %x, %group_sizes, %accumulator
+      : tensor<4x6xbf16>, tensor<7xi32>, tensor<7x8xf32>, tensor<3xi32>, tensor<3x6x8xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_gather_dy_accumulate_c3(%dy: tensor<4x6xbf16>, %token_of_row: tensor<7xi32>, %x: tensor<7x8xbf16>,
+    %group_sizes: tensor<3xi32>, %accumulator: tensor<3x8x6xf32>) {
+  // expected-error@+1 {{expects dimension 1 of accumulator to be N = 6, as dimension 1 of dy is, but it is 8}}
+  %sum = moe.grouped_gemm_wgrad_gather_dy_accumulate %dy, %token_of_row, %x, %group_sizes, %accumulator
+      : tensor<4x6xbf16>, tensor<7xi32>, tensor<7x8xbf16>, tensor<3xi32>, tensor<3x8x6xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_gather_dy_accumulate_c4(%dy: tensor<4x6xf32>, %token_of_row: tensor<7xi32>, %x: tensor<7x8xf32>,
+    %group_sizes: tensor<3xi32>, %accumulator: tensor<3x6x8xbf16>) {
+  // expected-error@+1 {{expects a sum in f32 or rounded to 'f32', the operands' element type, but it is in 'bf16'}}
+  %sum = moe.grouped_gemm_wgrad_gather_dy_accumulate %dy, %token_of_row, %x, %group_sizes, %accumulator
+      : tensor<4x6xf32>, tensor<7xi32>, tensor<7x8xf32>, tensor<3xi32>, tensor<3x6x8xbf16>
+  return
+}
+
+// -----
+
+func.func @grouped_gemm_wgrad_gather_dy_accumulate_c5(%dy: tensor<4x6xbf16>, %token_of_row: tensor<7xi32>, %x: tensor<7x8xbf16>,
+    %group_sizes: tensor<3xi32>, %accumulator: tensor<3x6x8xf32>) {
+  // expected-error@+1 {{failed to verify that all of {accumulator, result} have same type}}
+  %sum = "moe.grouped_gemm_wgrad_gather_dy_accumulate"(%dy, %token_of_row, %x, %group_sizes, %accumulator)
+      : (tensor<4x6xbf16>, tensor<7xi32>, tensor<7x8xbf16>, tensor<3xi32>, tensor<3x6x8xf32>) -> tensor<3x6x8xbf16>
+  return
+}

@@ -142,6 +142,11 @@ public:
              Array(result, {routing_.experts(), routing_.width, routing_.depth})}};
   }
 
+  /// What a gradient by weight is added to.
+  Array before(DType result) {
+    return uniform(random_, result, {routing_.experts(), routing_.width, routing_.depth});
+  }
+
 private:
   Array random(std::vector<int64_t> dims) { return uniform(random_, dtype_, std::move(dims)); }
   Array tokens(int64_t width) { return random({routing_.tokens, width}); }
@@ -196,6 +201,27 @@ TEST_P(GroupedGemmGatherTest, WgradX) {
 TEST_P(GroupedGemmGatherTest, WgradDy) {
   for (DType result : {DType::F32, dtype()})
     expectConforms(calls_.wgradDy(result), wgradGatherDy, sumOptions(dtype(), result));
+}
+
+/// Added to what there is, a gradient is the bits of the two kernels that do the same.
+void expectAccumulates(const Call &gradient, std::string_view kernel, const Array &before) {
+  Call call = gradient;
+  call.kernel = kernel;
+  call.operands[4] = before;
+  const Array sum = runOnce(gradient)[4];
+  EXPECT_EQ(runOnce(call)[4].values, runOnce({"accumulate", {before, sum}})[0].values);
+}
+
+TEST_P(GroupedGemmGatherTest, WgradXAccumulate) {
+  for (DType result : {DType::F32, dtype()})
+    expectAccumulates(calls_.wgradX(DType::F32), "grouped_gemm_wgrad_gather_x_accumulate",
+                      calls_.before(result));
+}
+
+TEST_P(GroupedGemmGatherTest, WgradDyAccumulate) {
+  for (DType result : {DType::F32, dtype()})
+    expectAccumulates(calls_.wgradDy(DType::F32), "grouped_gemm_wgrad_gather_dy_accumulate",
+                      calls_.before(result));
 }
 
 TEST_P(GroupedGemmGatherTest, GatedIsTheBitsOfPermutedRows) {
