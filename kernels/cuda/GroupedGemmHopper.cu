@@ -20,9 +20,9 @@
 //
 //                      T = 4,096                    T = 16,384
 //                      forward  by data  by weight  forward  by data  by weight
-//   Mixtral-8x7B       773      675      707        709      697      652
-//   OLMoE-1B-7B        658      631      605        767      724      733
-//   Qwen3-30B-A3B      518      510      469        727      690      688
+//   Mixtral-8x7B       767      664      715        709      697      652
+//   OLMoE-1B-7B        658      637      612        767      724      733
+//   Qwen3-30B-A3B      525      512      471        727      690      688
 //
 // In the same run cuBLASLt had 792 in a dense product of 8,192^3, and 703 in one of as many FLOPs
 // as Mixtral's 16,384 tokens.
