@@ -14,16 +14,22 @@ namespace switchyard::passes {
 
 namespace {
 
+/// Whether a product of `dy` can add to `accumulator`: in float32, or of its own element type.
+bool canAddTo(Type accumulator, Value dy) {
+  Type element = getElementTypeOrSelf(accumulator);
+  return element.isF32() || element == getElementTypeOrSelf(dy);
+}
+
 /// The gradient that makes `value`, if `sum` alone uses it, and its product can add it itself.
 Operation *gradientOf(Value value, moe::AccumulateOp sum) {
   Operation *gradient = value.getDefiningOp();
   if (!isa_and_nonnull<moe::GroupedGemmWgradOp, moe::GroupedGemmWgradGatherXOp,
                        moe::GroupedGemmWgradGatherDyOp>(gradient) ||
-      !gradient->hasOneUse() || gradient->getBlock() != sum->getBlock())
+      !gradient->hasOneUse() || gradient->getBlock() != sum->getBlock() ||
+      !getElementTypeOrSelf(value).isF32())
     return nullptr;
-  Type to = getElementTypeOrSelf(sum.getAccumulator());
-  bool isRight = to.isF32() || to == getElementTypeOrSelf(gradient->getOperand(0));
-  return getElementTypeOrSelf(value).isF32() && isRight ? gradient : nullptr;
+  Value dy = gradient->getOperand(0);
+  return canAddTo(sum.getAccumulator().getType(), dy) ? gradient : nullptr;
 }
 
 /// Makes `gradient`'s product, before `where`, add it to `accumulator`; the gradient is to be
@@ -64,9 +70,7 @@ moe::GroupedGemmWgradAccumulateOp productOfRound(dist::RoundsOp loop, unsigned i
   BlockArgument carried = loop.getCarriedArguments()[index];
   auto product = dyn_cast<moe::GroupedGemmWgradAccumulateOp>(*carried.user_begin());
   bool isOnly = product && *product->user_begin() == loop.getYield();
-  Type element = getElementTypeOrSelf(to);
-  bool fits = isOnly && (element.isF32() || element == getElementTypeOrSelf(product.getDy()));
-  return fits ? product : moe::GroupedGemmWgradAccumulateOp();
+  return isOnly && canAddTo(to, product.getDy()) ? product : moe::GroupedGemmWgradAccumulateOp();
 }
 
 /// Fuses a sum of a gradient of round 0 and those of overflow rounds: all are added to the
