@@ -6,6 +6,7 @@
 #pragma once
 
 #include "kernels/cuda/GroupedGemm.h"
+#include "kernels/cuda/Groups.cuh"
 #include "kernels/cuda/Hopper.cuh"
 #include "kernels/cuda/Reduce.cuh"
 
@@ -21,7 +22,7 @@ inline constexpr int kWarpgroup = 128, kConsumers = 2, kBlock = (1 + kConsumers)
 inline constexpr int kWarps = kWarpgroup / 32;    // of a warpgroup
 inline constexpr int kSlots = 4, kSlotBytes = 32; // of the queue
 inline constexpr int kBand = 16, kFewRows = 256;  // of tiles; of a group
-inline constexpr int kTabled = 256;               // experts whose groups have an entry in the table
+inline constexpr int kTabled = 256;               // groups in the table
 
 /// One of the kernels: the product, which operand's rows are tokens, and what becomes of results.
 template <GroupedProduct P, Gather G, typename E>
@@ -234,14 +235,8 @@ __device__ __forceinline__ void forTiles(Queue &queue, const Body &body) {
     body(tile);
 }
 
-/// The size of an expert's group. A plan is untrusted: a negative one counts as 0, and one has no
-/// more rows than there are, so that the sum of two is a number.
-__device__ inline int sizeOf(const Arguments &args, int expert) {
-  return min(max(args.sizes[expert], 0), args.rows);
-}
-
-/// A table, in shared memory, of where the groups of the first kTabled experts end. To add it up
-/// expert by expert, between two tiles, took 90 ns for each.
+/// A table, in shared memory, of where the first kTabled groups end, that of the rows that no
+/// expert has among them. To add it up group by group, between two tiles, took 90 ns for each.
 struct GroupTable {
   struct End {
     unsigned pairs; // of tiles, up to the group's end
@@ -249,50 +244,39 @@ struct GroupTable {
   };
   uint32_t memory;
 
-  __device__ End operator[](int expert) const {
-    uint2 words = hopper::loadWords(memory + expert * sizeof(End));
+  __device__ End operator[](int group) const {
+    uint2 words = hopper::loadWords(memory + group * sizeof(End));
     return {words.x, static_cast<int>(words.y)};
   }
+  __device__ static int size(const Arguments &args) { return min(args.experts + 1, kTabled); }
   /// By a whole warp.
   template <typename K>
   __device__ void fill(const Arguments &args) const {
-    int lane = static_cast<int>(threadIdx.x) % 32, experts = min(args.experts, kTabled);
-    End before{0, 0}; // these 32
-    for (int first = 0; first < experts; first += 32) {
-      int expert = first + lane;
-      int row = expert < experts ? sizeOf(args, expert) : 0;
-#pragma unroll
-      for (int offset = 1; offset < 32; offset *= 2) {
-        int other = __shfl_up_sync(kFullWarp, row, offset);
-        row = min(row + (lane >= offset ? other : 0), args.rows);
-      }
-      row = min(before.row + row, args.rows);
-      int begin = __shfl_up_sync(kFullWarp, row, 1);
-      Group group{expert, lane > 0 ? begin : before.row, row};
-      unsigned pairs = expert < experts ? group.pairs<K>(args) : 0;
-#pragma unroll
-      for (int offset = 1; offset < 32; offset *= 2) {
-        unsigned other = __shfl_up_sync(kFullWarp, pairs, offset);
-        pairs += lane >= offset ? other : 0;
-      }
-      pairs += before.pairs;
-      if (expert < experts)
-        hopper::storeWords(memory + expert * sizeof(End), {pairs, static_cast<unsigned>(row)});
-      before = {__shfl_sync(kFullWarp, pairs, 31), __shfl_sync(kFullWarp, row, 31)};
-    }
+    int64_t before = 0; // these 32
+    visitGroups(args.sizes, min(args.experts, kTabled), args.rows,
+                [&](int64_t expert, int64_t begin, int64_t end, bool valid) {
+                  Group group{static_cast<int>(expert), static_cast<int>(begin),
+                              static_cast<int>(end)};
+                  int64_t pairs = before + warpScan(valid ? group.pairs<K>(args) : 0);
+                  if (expert < size(args))
+                    hopper::storeShared(
+                        memory + group.expert * sizeof(End),
+                        uint2{static_cast<unsigned>(pairs), static_cast<unsigned>(group.end)});
+                  before = __shfl_sync(kFullWarp, pairs, 31);
+                });
     __syncwarp();
   }
 };
 
 /// Finds the cluster's tiles, one pair at a time: where clusters are free, they take the next pair.
 /// Belongs to one thread, which waits for nobody: what it does for a tile delays those it fetches.
-/// The group after the last expert has the rows that no expert has.
+/// A plan is untrusted: negative sizes count as 0 and no group reaches past the last row. The group
+/// after the last expert has the rows that no expert has.
 template <typename K>
 class Scheduler {
 public:
   __device__ Scheduler(const Arguments &args, const GroupTable &table)
-      : args_(args), table_(table), tabled_(min(args.experts, kTabled)),
-        next_(blockIdx.x / kCluster) {}
+      : args_(args), table_(table), tabled_(GroupTable::size(args)), next_(blockIdx.x / kCluster) {}
 
   /// Puts the next pair, or that there is none.
   __device__ __forceinline__ void putNext(Queue &queue) {
@@ -317,7 +301,7 @@ private:
       return endAt(expert, table_[expert]);
     int left = args_.rows - group_.end;
     group_.expert = expert;
-    group_.end += expert < args_.experts ? min(sizeOf(args_, expert), left) : left;
+    group_.end += expert < args_.experts ? min(max(args_.sizes[expert], 0), left) : left;
     after_ += group_.pairs<K>(args_);
   }
   __device__ void endAt(int expert, const GroupTable::End &end) {
@@ -328,7 +312,7 @@ private:
 
   const Arguments &args_;
   GroupTable table_;
-  int tabled_; // experts in the table
+  int tabled_; // groups in the table
   Group group_{-1, 0, 0};
   unsigned before_ = 0, after_ = 0; // pairs of the groups before this one, and with it
   unsigned next_;

@@ -195,10 +195,10 @@ __device__ inline uint32_t loadShared(uint32_t from) {
   asm volatile("ld.volatile.shared.b32 %0, [%1];" : "=r"(value) : "r"(from) : "memory");
   return value;
 }
-/// Stores 8 bytes, and loads them.
-__device__ inline void storeWords(uint32_t to, uint2 words) {
+__device__ inline void storeShared(uint32_t to, uint2 words) {
   asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(to), "r"(words.x), "r"(words.y) : "memory");
 }
+/// Loads 8 bytes.
 __device__ inline uint2 loadWords(uint32_t from) {
   uint2 words;
   asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];"
