@@ -32,25 +32,29 @@ Operation *gradientOf(Value value, moe::AccumulateOp sum) {
   return canAddTo(sum.getAccumulator().getType(), dy) ? gradient : nullptr;
 }
 
+template <typename Fused>
+Value createFused(OpBuilder &builder, Operation *gradient, Value accumulator) {
+  SmallVector<Value> operands(gradient->getOperands());
+  operands.push_back(accumulator);
+  return Fused::create(builder, gradient->getLoc(), TypeRange(accumulator.getType()), operands)
+      .getResult();
+}
+
 /// Makes `gradient`'s product, before `where`, add it to `accumulator`; the gradient is to be
 /// erased.
 Value addTo(Value accumulator, Operation *gradient, Operation *where) {
   OpBuilder builder(where);
-  SmallVector<Value> operands(gradient->getOperands());
-  operands.push_back(accumulator);
-  auto make = [&]<typename Fused>(std::type_identity<Fused>) -> Value {
-    return Fused::create(builder, gradient->getLoc(), TypeRange(accumulator.getType()), operands)
-        .getResult();
-  };
   return TypeSwitch<Operation *, Value>(gradient)
       .Case([&](moe::GroupedGemmWgradOp) {
-        return make(std::type_identity<moe::GroupedGemmWgradAccumulateOp>());
+        return createFused<moe::GroupedGemmWgradAccumulateOp>(builder, gradient, accumulator);
       })
       .Case([&](moe::GroupedGemmWgradGatherXOp) {
-        return make(std::type_identity<moe::GroupedGemmWgradGatherXAccumulateOp>());
+        return createFused<moe::GroupedGemmWgradGatherXAccumulateOp>(builder, gradient,
+                                                                     accumulator);
       })
       .Case([&](moe::GroupedGemmWgradGatherDyOp) {
-        return make(std::type_identity<moe::GroupedGemmWgradGatherDyAccumulateOp>());
+        return createFused<moe::GroupedGemmWgradGatherDyAccumulateOp>(builder, gradient,
+                                                                      accumulator);
       });
 }
 

@@ -27,18 +27,24 @@ Tensor gather(const Launch &launch, const Tensor &tokens, const Tensor &tokenOfR
   return rows;
 }
 
-/// `run` of a gradient by weight, the rows of x gathered for it.
-void runGatheringX(const Launch &launch, void (*run)(const Launch &)) {
-  const Tensor *o = launch.operands.data(), rows = gather(launch, o[1], o[2]);
-  const Tensor product[] = {o[0], rows, o[3], o[4]};
-  run(launchOf(launch, product, rows));
+/// A gradient by weight where operand `tokens`, 0 of dy or 1 of x, has token_of_row behind it:
+/// calls `kernel` with the `rows` in its place.
+template <typename Kernel>
+auto withRows(const Launch &launch, int tokens, const Tensor &rows, Kernel kernel) {
+  const Tensor *o = launch.operands.data();
+  const Tensor product[] = {tokens == 0 ? rows : o[0], tokens == 0 ? o[2] : rows, o[3], o[4]};
+  return kernel(launchOf(launch, product, rows));
 }
 
-/// The same, of dy.
-void runGatheringDy(const Launch &launch, void (*run)(const Launch &)) {
-  const Tensor *o = launch.operands.data(), rows = gather(launch, o[0], o[1]);
-  const Tensor product[] = {rows, o[2], o[3], o[4]};
-  run(launchOf(launch, product, rows));
+std::optional<std::string> prepareWgrad(const Launch &launch, int tokens) {
+  const Tensor *o = launch.operands.data();
+  return withRows(launch, tokens, rowsOf(launch, o[tokens], o[tokens + 1]),
+                  prepareGroupedGemmWgrad);
+}
+
+void runWgrad(const Launch &launch, int tokens, void (*run)(const Launch &)) {
+  const Tensor *o = launch.operands.data();
+  withRows(launch, tokens, gather(launch, o[tokens], o[tokens + 1]), run);
 }
 
 } // namespace
@@ -68,31 +74,27 @@ void runGroupedGemmDgradGatedGather(const Launch &launch) {
 }
 
 std::optional<std::string> prepareGroupedGemmWgradGatherX(const Launch &launch) {
-  const Tensor *o = launch.operands.data(), rows = rowsOf(launch, o[1], o[2]);
-  const Tensor product[] = {o[0], rows, o[3], o[4]};
-  return prepareGroupedGemmWgrad(launchOf(launch, product, rows));
+  return prepareWgrad(launch, 1);
 }
 
 void runGroupedGemmWgradGatherX(const Launch &launch) {
-  runGatheringX(launch, runGroupedGemmWgrad);
+  runWgrad(launch, 1, runGroupedGemmWgrad);
 }
 
 void runGroupedGemmWgradGatherXAccumulate(const Launch &launch) {
-  runGatheringX(launch, runGroupedGemmWgradAccumulate);
+  runWgrad(launch, 1, runGroupedGemmWgradAccumulate);
 }
 
 std::optional<std::string> prepareGroupedGemmWgradGatherDy(const Launch &launch) {
-  const Tensor *o = launch.operands.data(), rows = rowsOf(launch, o[0], o[1]);
-  const Tensor product[] = {rows, o[2], o[3], o[4]};
-  return prepareGroupedGemmWgrad(launchOf(launch, product, rows));
+  return prepareWgrad(launch, 0);
 }
 
 void runGroupedGemmWgradGatherDy(const Launch &launch) {
-  runGatheringDy(launch, runGroupedGemmWgrad);
+  runWgrad(launch, 0, runGroupedGemmWgrad);
 }
 
 void runGroupedGemmWgradGatherDyAccumulate(const Launch &launch) {
-  runGatheringDy(launch, runGroupedGemmWgradAccumulate);
+  runWgrad(launch, 0, runGroupedGemmWgradAccumulate);
 }
 
 } // namespace switchyard::kernels::cpu

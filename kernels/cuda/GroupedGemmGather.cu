@@ -7,29 +7,19 @@
 namespace switchyard::kernels::cuda {
 namespace {
 
-/// A gradient by weight of dy's tokens, or of x's; `accumulates`: added to what there is.
-Fault runGatheringDy(const Launch &launch, bool accumulates) {
+/// A gradient by weight where operand `gather` are tokens, dy or x, with token_of_row behind it;
+/// `accumulates`: added to what there is.
+Fault runGathering(const Launch &launch, Gather gather, bool accumulates) {
   const Tensor *o = launch.operands.data();
+  bool isDy = gather == Gather::A;
   return runGroupedProduct(launch, GroupedProduct::ByWeight,
                            {.a = o[0],
-                            .b = o[2],
+                            .b = isDy ? o[2] : o[1],
                             .groupSizes = o[3],
                             .c = o[4],
                             .accumulates = accumulates,
-                            .gather = Gather::A,
-                            .tokens = o[1]});
-}
-
-Fault runGatheringX(const Launch &launch, bool accumulates) {
-  const Tensor *o = launch.operands.data();
-  return runGroupedProduct(launch, GroupedProduct::ByWeight,
-                           {.a = o[0],
-                            .b = o[1],
-                            .groupSizes = o[3],
-                            .c = o[4],
-                            .accumulates = accumulates,
-                            .gather = Gather::B,
-                            .tokens = o[2]});
+                            .gather = gather,
+                            .tokens = isDy ? o[1] : o[2]});
 }
 
 } // namespace
@@ -54,19 +44,19 @@ Fault runGroupedGemmGatedGather(const Launch &launch) {
 }
 
 Fault runGroupedGemmWgradGatherDy(const Launch &launch) {
-  return runGatheringDy(launch, false);
+  return runGathering(launch, Gather::A, false);
 }
 
 Fault runGroupedGemmWgradGatherDyAccumulate(const Launch &launch) {
-  return runGatheringDy(launch, true);
+  return runGathering(launch, Gather::A, true);
 }
 
 Fault runGroupedGemmWgradGatherX(const Launch &launch) {
-  return runGatheringX(launch, false);
+  return runGathering(launch, Gather::B, false);
 }
 
 Fault runGroupedGemmWgradGatherXAccumulate(const Launch &launch) {
-  return runGatheringX(launch, true);
+  return runGathering(launch, Gather::B, true);
 }
 
 } // namespace switchyard::kernels::cuda
