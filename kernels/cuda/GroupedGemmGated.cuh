@@ -61,8 +61,8 @@ struct RowWeights {
 /// and the result itself; `Weighted`: each row has a weight, which its gradient and its result are
 /// multiplied by. dgateUp may be gateUp.
 ///
-/// A warp goes through its handovers by pieces, of which a lane has packs of kLines rows. Those of
-/// the next piece are asked for one by one, each when the one of this piece is taken: what the
+/// A handover is two pieces of columns, of which a lane has packs of kLines rows. Gate and up of
+/// each piece are asked for while the one before it is stored, into registers of its own: what the
 /// memory takes to answer is what limits this kernel. To have them brought into L2 before, by the
 /// copy engine or otherwise, is slower.
 template <bool Weighted>
@@ -80,66 +80,63 @@ struct GatedGradStore {
   __device__ void storeAll(Handovers &own) const {
     if (!own.next())
       return;
-    Line lines[kLines];
-    Piece piece = pieceOf(own.place(), 0);
+    Line firsts[kLines], seconds[kLines];
+    Part part = partOf(own.place());
     uint32_t asked = askWeight(own.place());
-#pragma unroll
-    for (int i = 0; i < kLines; ++i)
-      ask(piece, i, lines[i]);
+    ask(part, 0, firsts);
     for (bool isMore = true; isMore;) {
       auto from = own.handover();
-      Place place = own.place();
       float weight = rows.of(asked), dots[kLines] = {};
+      ask(part, 1, seconds);
       from.await();
-#pragma unroll 1
-      for (int number = 0; number < 2; ++number) {
-        Piece following = pieceOf(place, 1);
-        if (number == 1) {
-          isMore = own.next();
-          following = isMore ? pieceOf(own.place(), 0) : Piece{};
-          asked = isMore ? askWeight(own.place()) : 0;
-        }
-#pragma unroll
-        for (int i = 0; i < kLines; ++i) {
-          Line line = lines[i];
-          ask(following, i, lines[i]);
-          store(from.take(number, rowOfLane() + 4 * i), piece, i, line, weight, dots[i]);
-        }
-        piece = following;
-      }
+      store(from, part, 0, firsts, weight, dots);
+      isMore = own.next();
+      Part following = isMore ? partOf(own.place()) : Part{};
+      asked = isMore ? askWeight(own.place()) : 0;
+      following.row += nothingOf(seconds);
+      ask(following, 0, firsts);
+      store(from, part, 1, seconds, weight, dots);
       from.release();
       if constexpr (Weighted)
-#pragma unroll
-        for (int i = 0; i < kLines; ++i)
-          storeDot(place, rowOfLane() + 4 * i, dots[i]);
+        storeDots(part, dots);
+      part = following;
     }
   }
 
 private:
-  /// What a lane has of a piece: rows `row` + 0, 4, 8 and 12, of which `count` tells which are
-  /// there.
-  struct Piece {
-    int64_t at; // of the first row's pack in gateUp
-    int count, column;
+  /// What a lane has of a handover: rows `row` + 0, 4, 8 and 12, of which `count` tells which are
+  /// there, and from `column` on a pack of the first piece.
+  struct Part {
+    int row, count, column;
   };
   struct Line {
     Pack<BFloat16, 8> gate, up;
   };
 
-  __device__ static int rowOfLane() { return static_cast<int>(threadIdx.x) % 32 / 8; }
-
-  __device__ Piece pieceOf(const Place &place, int number) const {
-    int row = place.row + rowOfLane();
-    int column = place.column + number * kPiece + static_cast<int>(threadIdx.x) % 8 * 8;
-    return {static_cast<int64_t>(row) * 2 * width + column, column < width ? place.rowEnd - row : 0,
-            column};
+  __device__ static Part partOf(const Place &place) {
+    int lane = static_cast<int>(threadIdx.x) % 32, row = place.row + lane / 8;
+    return {row, place.rowEnd - row, place.column + lane % 8 * 8};
   }
-  __device__ void ask(const Piece &piece, int i, Line &line) const {
-    if (4 * i >= piece.count)
-      return;
-    const BFloat16 *from = gateUp + piece.at + static_cast<int64_t>(8 * i) * width;
-    uint4 gate = hopper::loadOnce(from), up = hopper::loadOnce(from + width);
-    line = {{{gate.x, gate.y, gate.z, gate.w}}, {{up.x, up.y, up.z, up.w}}};
+  /// 0, as the width is a multiple of 8, but known only when the lines are there. The compiler has
+  /// one scoreboard for all that is asked for: who waits for lines behind asking for others would
+  /// wait for these, too.
+  __device__ int nothingOf(const Line (&lines)[kLines]) const {
+    return static_cast<int>(lines[kLines - 1].up.words[0]) & width & 7;
+  }
+  __device__ bool isThere(const Part &part, int number, int i) const {
+    return 4 * i < part.count && part.column + number * kPiece < width;
+  }
+  /// Where line `i` of piece `number` has its pack of a matrix as wide as `parts` results.
+  __device__ int64_t at(const Part &part, int number, int i, int parts) const {
+    return static_cast<int64_t>(part.row + 4 * i) * (parts * width) + part.column + number * kPiece;
+  }
+  __device__ __forceinline__ void ask(const Part &part, int number, Line (&lines)[kLines]) const {
+#pragma unroll
+    for (int i = 0; i < kLines; ++i) {
+      const BFloat16 *from = gateUp + at(part, number, i, 2);
+      hopper::loadOnce(lines[i].gate.words, from, isThere(part, number, i));
+      hopper::loadOnce(lines[i].up.words, from + width, isThere(part, number, i));
+    }
   }
   /// Lane i asks for the weight of row i % 16 of a place.
   __device__ uint32_t askWeight(const Place &place) const {
@@ -147,53 +144,76 @@ private:
     return Weighted && row < place.rowEnd ? rows.bitsOf(row) : 0;
   }
 
-  /// `weight` is of the row that the lane asked for; the dot grows by that of this line.
-  __device__ void store(const Pack<BFloat16, 8> &dy, const Piece &piece, int i, const Line &line,
-                        [[maybe_unused]] float weight, float &dot) const {
-    if constexpr (Weighted)
-      weight = __shfl_sync(kFullWarp, weight, rowOfLane() + 4 * i);
+  /// `weight` is of the row that the lane asked for; the dots grow by those of this piece.
+  __device__ __forceinline__ void store(const Handover<true> &from, Part part, int number,
+                                        const Line (&lines)[kLines], float weight,
+                                        float (&dots)[kLines]) const {
+#pragma unroll
+    for (int i = 0; i < kLines; ++i) {
+      asm volatile("" : "+r"(part.row)); // else addresses of what was asked for stay in registers
+      int line = static_cast<int>(threadIdx.x) % 32 / 8 + 4 * i;
+      float ofRow = Weighted ? __shfl_sync(kFullWarp, weight, line) : 1;
+      Line gradient;
+      Pack<BFloat16, 8> result;
+      float dot = differentiate(from.take(number, line), lines[i], ofRow, gradient, result);
+      if (!isThere(part, number, i))
+        continue;
+      dots[i] += dot;
+      BFloat16 *to = dgateUp + at(part, number, i, 2);
+      gradient.gate.store(to);
+      gradient.up.store(to + width);
+      result.store(y + at(part, number, i, 1));
+    }
+  }
+  /// The gradient of [gate | up] and the result, and its dot with dy.
+  __device__ __forceinline__ static float differentiate(const Pack<BFloat16, 8> &dy,
+                                                        const Line &line,
+                                                        [[maybe_unused]] float weight,
+                                                        Line &gradient, Pack<BFloat16, 8> &result) {
     // All at once: one after the other each would wait for the one before.
     float sigmoids[8];
 #pragma unroll
     for (int j = 0; j < 8; ++j)
       sigmoids[j] = sigmoid<BFloat16>(line.gate.value(j));
-    Pack<BFloat16, 8> dgate, dup, result;
-    [[maybe_unused]] float sum = 0;
+    float dot = 0;
 #pragma unroll
     for (int j = 0; j < 8; j += 2) {
       float results[2];
       GatedGradient gradients[2];
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        float gradient = dy.value(j + h);
+        float dresult = dy.value(j + h);
         if constexpr (Weighted)
-          gradient *= weight;
-        gradients[h] = gatedGradient<BFloat16>(gradient, line.gate.value(j + h),
+          dresult *= weight;
+        gradients[h] = gatedGradient<BFloat16>(dresult, line.gate.value(j + h),
                                                line.up.value(j + h), sigmoids[j + h], results[h]);
         if constexpr (Weighted) {
           results[h] = roundTo<BFloat16>(results[h]);
-          sum += dy.value(j + h) * results[h];
+          dot += dy.value(j + h) * results[h];
           results[h] *= weight;
         }
       }
-      dgate.words[j / 2] = roundPair(gradients[0].gate, gradients[1].gate);
-      dup.words[j / 2] = roundPair(gradients[0].up, gradients[1].up);
+      gradient.gate.words[j / 2] = roundPair(gradients[0].gate, gradients[1].gate);
+      gradient.up.words[j / 2] = roundPair(gradients[0].up, gradients[1].up);
       result.words[j / 2] = roundPair(results[0], results[1]);
     }
-    if (4 * i >= piece.count)
-      return;
-    dot += sum;
-    int64_t at = piece.at + static_cast<int64_t>(8 * i) * width;
-    dgate.store(dgateUp + at);
-    dup.store(dgateUp + at + width);
-    result.store(y + (at + piece.column) / 2);
+    return dot;
   }
-  /// The lanes of a row have its dot in parts.
-  __device__ void storeDot(const Place &place, int line, float dot) const {
-    dot = warpSum<8>(dot);
-    int row = place.row + line;
-    if (threadIdx.x % 8 == 0 && row < place.rowEnd && place.column < width)
-      rows.dots[static_cast<int64_t>(row) * rows.parts + place.column / kColumnsOfPart] = dot;
+  /// Eight lanes have the dots of the same rows in parts: added up as warpSum<8> does, but of all
+  /// rows at once.
+  __device__ void storeDots(const Part &part, const float (&dots)[kLines]) const {
+    static_assert(kLines == 4);
+    int lane = static_cast<int>(threadIdx.x) % 8;
+    auto halve = [](bool takesSecond, float first, float second, int distance) {
+      float other = __shfl_xor_sync(kFullWarp, takesSecond ? first : second, distance);
+      return (takesSecond ? second : first) + other;
+    };
+    float even = halve(lane & 4, dots[0], dots[2], 4), odd = halve(lane & 4, dots[1], dots[3], 4);
+    float dot = halve(lane & 2, even, odd, 2);
+    dot += __shfl_xor_sync(kFullWarp, dot, 1);
+    int line = lane / 2 * 4, column = part.column / kColumnsOfPart;
+    if (lane % 2 == 0 && line < part.count && column * kColumnsOfPart < width)
+      rows.dots[static_cast<int64_t>(part.row + line) * rows.parts + column] = dot;
   }
 };
 

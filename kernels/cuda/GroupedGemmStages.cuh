@@ -15,35 +15,44 @@ struct Ring : SharedRing<kStages> {
 };
 
 /// Has A and B of a tile copied into a stage, for the contraction from k, but for what is gathered;
-/// one thread calls it. The half that is this block's of what the tiles share goes to both.
+/// one thread calls it. Of what the tiles share, this block's half goes to both.
 template <typename K>
 __device__ __forceinline__ void fetch(const Arguments &args, const Tile &tile, int k,
-                                      const Ring &ring, const CUtensorMap &a,
+                                      const Ring &ring, int rank, const CUtensorMap &a,
                                       const CUtensorMap &b) {
   constexpr bool kFetchesA = K::kGather != Gather::A, kFetchesB = K::kGather != Gather::B;
-  int rank = hopper::clusterRank();
-  auto load = [&](bool isShared, uint32_t to, const CUtensorMap &map, hopper::Box at) {
-    if (isShared)
-      hopper::loadToBoth(to, map, at, ring.full());
-    else
-      hopper::load(to, map, at, ring.full());
-  };
-  hopper::arriveExpecting(ring.full(), (kFetchesA ? kBytesA : 0) + (kFetchesB ? kBytesB : 0));
   constexpr int kBoxesA = kTileM / 64, kBoxesB = kTileN / K::kBoxColumns;
-#pragma unroll
-  for (int i = 0; kFetchesA && i < kBoxesA; ++i) {
+  auto fetchA = [&](int i, auto load) {
     int row = tile.row + i * 64;
-    if (tile.sharesB || i == rank)
-      load(!tile.sharesB, ring.a() + i * kBoxBytes, a,
-           K::kByRows ? hopper::Box{k, row, 0} : hopper::Box{row, k, 0});
-  }
-#pragma unroll
-  for (int i = 0; kFetchesB && i < kBoxesB; ++i) {
+    load(ring.a() + i * kBoxBytes, a, K::kByRows ? hopper::Box{k, row, 0} : hopper::Box{row, k, 0},
+         ring.full());
+  };
+  auto fetchB = [&](int i, auto load) {
     int expert = K::kByRows ? tile.expert : 0;
     int column = tile.column + (K::kIsGated ? i * args.columns : i * K::kBoxColumns);
-    if (!tile.sharesB || i / (kBoxesB / kCluster) == rank)
-      load(tile.sharesB, ring.b() + i * K::kBoxColumns * kLine, b,
-           K::kWeightAlongK ? hopper::Box{k, column, expert} : hopper::Box{column, k, expert});
+    load(ring.b() + i * K::kBoxColumns * kLine, b,
+         K::kWeightAlongK ? hopper::Box{k, column, expert} : hopper::Box{column, k, expert},
+         ring.full());
+  };
+  auto fetchAll = [&]<int Boxes>(std::integral_constant<int, Boxes>, auto fetchOne) {
+#pragma unroll
+    for (int i = 0; i < Boxes; ++i)
+      fetchOne(i, hopper::load);
+  };
+  auto fetchHalf = [&]<int Boxes>(std::integral_constant<int, Boxes>, auto fetchOne) {
+#pragma unroll
+    for (int i = 0; i < Boxes / kCluster; ++i)
+      fetchOne(rank * (Boxes / kCluster) + i, hopper::loadToBoth);
+  };
+  std::integral_constant<int, kFetchesA ? kBoxesA : 0> boxesA;
+  std::integral_constant<int, kFetchesB ? kBoxesB : 0> boxesB;
+  hopper::arriveExpecting(ring.full(), (kFetchesA ? kBytesA : 0) + (kFetchesB ? kBytesB : 0));
+  if (tile.sharesB) {
+    fetchAll(boxesA, fetchA);
+    fetchHalf(boxesB, fetchB);
+  } else {
+    fetchHalf(boxesA, fetchA);
+    fetchAll(boxesB, fetchB);
   }
 }
 
@@ -117,39 +126,69 @@ struct Gatherer<K, false> {
   }
 };
 
-/// Fetches all stages of this block's tiles, by the warps that do so; but for what is copied, by
-/// their first thread alone. That of the cluster finds the tiles, each while the one before it is
-/// fetched.
-template <typename K>
-__device__ __forceinline__ void produce(const Arguments &args, const CUtensorMap &a,
-                                        const CUtensorMap &b, Ring ring, Queue queue,
-                                        const GroupTable &table) {
-  struct Nothing {};
-  bool isFirst = threadIdx.x == 0, finds = isFirst && hopper::clusterRank() == 0;
-  Scheduler<K> scheduler(args, table);
-  Queue found = queue;
-  [[maybe_unused]] std::conditional_t<K::kGathers, Gatherer<K>, Nothing> gatherer;
-  if (finds)
-    scheduler.putNext(found);
-  forTiles(queue, [&](const Tile &tile) {
-    if constexpr (K::kGathers)
-      gatherer.begin(args, tile);
-    else if (!isFirst)
-      return;
+/// Fetches all stages of this block's tiles. Of the cluster, one thread finds the tiles, each while
+/// the one before it is fetched. `find` puts the next one.
+template <typename K, typename Find>
+__device__ __forceinline__ void fetchTiles(const Arguments &args, const CUtensorMap &a,
+                                           const CUtensorMap &b, Ring ring, Queue queue, int rank,
+                                           const Find &find) {
+  for (Tile tile = queue.takeAlone(); !tile.isNone; tile = queue.takeAlone()) {
     for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.next()) {
       hopper::wait(ring.empty(), ring.parity ^ 1);
-      if (isFirst)
-        fetch<K>(args, tile, k, ring, a, b);
-      if constexpr (K::kGathers) {
-        gatherer.copy(args, tile, k, ring);
-        hopper::arriveAfterCopies(ring.copied());
-      }
-      if (finds && k == tile.k)
-        scheduler.putNext(found);
+      fetch<K>(args, tile, k, ring, rank, a, b);
+      if (k == tile.k)
+        find();
     }
-    if (finds && tile.k >= tile.kEnd)
-      scheduler.putNext(found);
+    if (tile.k >= tile.kEnd)
+      find();
+  }
+}
+
+/// The same where packs are copied, by all threads of the warps that do so.
+template <typename K, typename Find>
+__device__ __forceinline__ void gatherTiles(const Arguments &args, const CUtensorMap &a,
+                                            const CUtensorMap &b, Ring ring, Queue queue, int rank,
+                                            const Find &find) {
+  Gatherer<K> gatherer;
+  forTiles(queue, [&](const Tile &tile) {
+    gatherer.begin(args, tile);
+    for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.next()) {
+      hopper::wait(ring.empty(), ring.parity ^ 1);
+      if (threadIdx.x < 32 && hopper::elect())
+        fetch<K>(args, tile, k, ring, rank, a, b);
+      gatherer.copy(args, tile, k, ring);
+      hopper::arriveAfterCopies(ring.copied());
+      if (k == tile.k)
+        find();
+    }
+    if (tile.k >= tile.kEnd)
+      find();
   });
+}
+
+/// By the warps that fetch: those that copy packs, or one, of which one thread does all.
+template <typename K>
+__device__ __forceinline__ void produce(const Arguments &args, const CUtensorMap &a,
+                                        const CUtensorMap &b, const Ring &ring, const Queue &queue,
+                                        const GroupTable &table) {
+  int rank = hopper::clusterRank();
+  Scheduler<K> scheduler(args, table);
+  Queue found = queue;
+  if constexpr (K::kGathers) {
+    auto find = [&] {
+      if (threadIdx.x == 0 && rank == 0)
+        scheduler.putNext(found);
+    };
+    find();
+    gatherTiles<K>(args, a, b, ring, queue, rank, find);
+  } else if (hopper::elect()) {
+    auto find = [&] {
+      if (rank == 0)
+        scheduler.putNext(found);
+    };
+    find();
+    fetchTiles<K>(args, a, b, ring, queue, rank, find);
+  }
 }
 
 /// Says of all stages that their packs are there, by a warp: they were not written by the copy

@@ -208,23 +208,27 @@ struct Queue : SharedRing<kSlots> {
     }
     next();
   }
+  /// By a thread that stands for its warp.
+  __device__ Tile takeAlone() {
+    hopper::wait(full(), parity);
+    uint4 low = hopper::loadPack(memory + stage * kSlotBytes);
+    uint4 high = hopper::loadPack(memory + stage * kSlotBytes + 16);
+    hopper::arriveCluster(hopper::addressIn(0, empty()));
+    next();
+    return {static_cast<int>(low.x),  static_cast<int>(low.y),  static_cast<int>(low.z),
+            static_cast<int>(low.w),  static_cast<int>(high.x), static_cast<int>(high.y),
+            static_cast<int>(high.z), static_cast<int>(high.w)};
+  }
   /// By whole warps.
   __device__ Tile take() {
-    uint4 low{}, high{};
-    if (threadIdx.x % 32 == 0) {
-      hopper::wait(full(), parity);
-      low = hopper::loadPack(memory + stage * kSlotBytes);
-      high = hopper::loadPack(memory + stage * kSlotBytes + 16);
-    }
-    auto ofFirst = [](uint32_t value) {
-      return static_cast<int>(__shfl_sync(kFullWarp, value, 0));
-    };
-    Tile tile{ofFirst(low.x),  ofFirst(low.y),  ofFirst(low.z),  ofFirst(low.w),
-              ofFirst(high.x), ofFirst(high.y), ofFirst(high.z), ofFirst(high.w)};
+    Queue after = *this;
+    Tile tile;
     if (threadIdx.x % 32 == 0)
-      hopper::arriveCluster(hopper::addressIn(0, empty()));
+      tile = after.takeAlone();
     next();
-    return tile;
+    auto ofFirst = [](int value) { return __shfl_sync(kFullWarp, value, 0); };
+    return {ofFirst(tile.expert), ofFirst(tile.row),  ofFirst(tile.rowEnd),  ofFirst(tile.column),
+            ofFirst(tile.k),      ofFirst(tile.kEnd), ofFirst(tile.sharesB), ofFirst(tile.isNone)};
   }
 };
 

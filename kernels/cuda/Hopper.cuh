@@ -104,6 +104,20 @@ __device__ inline void arriveExpectingCluster(uint32_t barrier, uint32_t bytes) 
                : "memory");
 }
 
+/// Whether this is the thread of its warp, all of which calls it, that acts for it. The compiler
+/// knows that there is one: with any other condition it puts a loop around what takes operands
+/// from registers of the warp, as the copy engine does.
+__device__ inline bool elect() {
+  uint32_t isElected = 0;
+  asm volatile("{\n"
+               ".reg .pred elected;\n"
+               "elect.sync _|elected, 0xffffffff;\n"
+               "@elected mov.b32 %0, 1;\n"
+               "}"
+               : "+r"(isElected));
+  return isElected;
+}
+
 /// A barrier of `threads` threads of the block; `name` is 1 to 15.
 __device__ inline void syncNamed(int name, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
@@ -154,14 +168,16 @@ __device__ inline void arriveAfterCopies(uint32_t barrier) {
 
 // -- Global memory --
 
-/// Loads 16 bytes that this multiprocessor reads once.
-__device__ inline uint4 loadOnce(const void *from) {
-  uint4 pack;
-  asm volatile("ld.global.L1::no_allocate.v4.b32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(pack.x), "=r"(pack.y), "=r"(pack.z), "=r"(pack.w)
-               : "l"(from)
+/// Loads 16 bytes that this multiprocessor reads once, if `isThere`, without a branch.
+__device__ inline void loadOnce(uint32_t (&words)[4], const void *from, bool isThere) {
+  asm volatile("{\n"
+               ".reg .pred there;\n"
+               "setp.ne.b32 there, %5, 0;\n"
+               "@there ld.global.L1::no_allocate.v4.b32 {%0, %1, %2, %3}, [%4];\n"
+               "}"
+               : "+r"(words[0]), "+r"(words[1]), "+r"(words[2]), "+r"(words[3])
+               : "l"(from), "r"(static_cast<int>(isThere))
                : "memory");
-  return pack;
 }
 
 /// Loads 2 bytes if `isHalf`, else 4, without a branch: at its end a warp would wait for all that
