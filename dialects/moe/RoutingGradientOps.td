@@ -45,6 +45,41 @@ def MoE_RouterGradOp : MoE_KernelOp<"router_grad", [AllTypesMatch<["logits", "dl
   let hasVerifier = 1;
 }
 
+def MoE_RouterGradRenormalizedOp : MoE_KernelOp<"router_grad_renormalized",
+    [AllTypesMatch<["weights", "dweights"]>]> {
+  let summary = "Gradient of `moe.router` by renormalized weights alone.";
+  let description = [{
+    What `moe.router_grad` is with `renormalize` and without `dstatistics`: the weights are the
+    softmax of the chosen logits, and the logits need not be kept. With w = `weights` [T, k] and
+    g = `dweights`, for e = experts[t, j]:
+
+        dlogits[t, e] = w[t, j] * sum_i w[t, i] (g[t, j] - g[t, i]),
+
+    and 0 for all other experts. Slots whose expert is not in [0, E), E = num_experts, are skipped;
+    inert tokens get zero.
+
+    Constraints:
+    - (C1) `dweights` has the type of `weights`.
+    - (C2) `experts` has the T and k of `weights`.
+    - (C3) `dlogits` is [T, E].
+    - (C4) num_experts is in [1, 65536].
+
+    ```mlir
+    %dlogits = moe.router_grad_renormalized %dweights, %weights, %experts num_experts 8
+        : tensor<?x2xf32, #moe.rows<"T">>, tensor<?x2xi32, #moe.rows<"T">>
+        -> tensor<?x8xbf16, #moe.rows<"T">>
+    ```
+  }];
+  let arguments = (ins MoE_FloatTensor<2>:$dweights, MoE_FloatTensor<2>:$weights,
+                       MoE_I32Tensor<2>:$experts, MoE_Size:$num_experts);
+  let results = (outs MoE_FloatTensor<2>:$dlogits);
+  let assemblyFormat = [{
+    $dweights `,` $weights `,` $experts `num_experts` $num_experts attr-dict
+    `:` type($weights) `,` type($experts) `->` type($dlogits)
+  }];
+  let hasVerifier = 1;
+}
+
 def MoE_LoadBalanceLossGradOp : MoE_KernelOp<"load_balance_loss_grad",
     [InferTypeOpAdaptor, DeclareOpInterfaceMethods<LinearOpInterface>]> {
   let summary = "Gradient of `moe.load_balance_loss` by the statistics.";

@@ -53,6 +53,15 @@ LogicalResult RouterGradOp::verify() {
                  failed(shapes.match("dstatistics", getDstatistics(), {"M", Extent(2), "E"})));
 }
 
+LogicalResult RouterGradRenormalizedOp::verify() {
+  // router_grad_renormalized_c1 is a trait
+  ShapeMatcher shapes(*this);
+  // router_grad_renormalized_c2, router_grad_renormalized_c3
+  return failure(failed(shapes.match("weights", getWeights(), {"T", "k"})) ||
+                 failed(shapes.match("experts", getExperts(), {"T", "k"})) ||
+                 failed(shapes.match("dlogits", getDlogits(), {"T", Extent(getNumExperts())})));
+}
+
 LogicalResult ExpertsOp::verify() {
   ShapeMatcher shapes(*this);
   // experts_c1, experts_c2, experts_c3, experts_c4; experts_c6 and experts_c7 are traits

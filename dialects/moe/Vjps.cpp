@@ -90,6 +90,12 @@ SmallVector<Value> LinearCrossEntropyOp::buildVjp(OpBuilder &builder, ValueRange
 }
 
 SmallVector<Value> RouterOp::buildVjp(OpBuilder &builder, ValueRange cotangents) {
+  // Renormalized weights say all about their gradient, and the logits need not be kept.
+  if (getRenormalize() && !cotangents[2])
+    return {RouterGradRenormalizedOp::create(builder, getLoc(), getLogits().getType(),
+                                             cotangents[0], getWeights(), getExperts(),
+                                             getLogits().getType().getDimSize(1)),
+            Value()};
   Value dlogits = RouterGradOp::create(
       builder, getLoc(), orZero(builder, cotangents[0], getWeights()),
       orZero(builder, cotangents[2], getStatistics()), getLogits(), getExperts(),

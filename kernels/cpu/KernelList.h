@@ -115,5 +115,6 @@ void runRotary(const Launch &launch);
 // Router.cpp
 void runRouter(const Launch &launch);
 void runRouterGrad(const Launch &launch);
+void runRouterGradRenormalized(const Launch &launch);
 
 } // namespace switchyard::kernels::cpu

@@ -55,6 +55,7 @@ constexpr Kernel kKernels[] = {
     {"rotary", nullptr, runRotary},
     {"router", nullptr, runRouter},
     {"router_grad", nullptr, runRouterGrad},
+    {"router_grad_renormalized", nullptr, runRouterGradRenormalized},
     {"rows_of_tokens", nullptr, runRowsOfTokens},
     {"scale", nullptr, runScale},
     {"sort_by_expert", nullptr, runSortByExpert},

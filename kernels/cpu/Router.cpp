@@ -1,4 +1,5 @@
 // router, router_grad: float32 softmax of each token's logits, top-k, weights, statistics.
+// router_grad_renormalized: the gradient by renormalized weights alone, without the logits.
 #include "kernels/cpu/BFloat16.h"
 #include "kernels/cpu/KernelList.h"
 #include "kernels/cpu/Rows.h"
@@ -15,6 +16,8 @@ struct Shape {
   int64_t experts = 0;
   int64_t topK = 0;
   bool renormalize = false;
+
+  bool isExpert(int32_t expert) const { return expert >= 0 && expert < experts; }
 };
 
 /// Softmax of logits [experts] in float32. No result has its sign set, not even NaN.
@@ -100,20 +103,19 @@ void routeTokenGrad(const A *logits, const Shape &shape, const TokenGradient<B> 
                     float *probabilities, float *gradients, A *dlogits) {
   softmax(logits, shape.experts, probabilities);
   std::copy_n(token.dprobabilities, shape.experts, gradients);
-  auto isExpert = [&](int32_t expert) { return expert >= 0 && expert < shape.experts; };
   float divisor = 1;
   float shared = 0;
   if (shape.renormalize) {
     divisor = 0;
     for (int64_t j = 0; j < shape.topK; ++j)
-      if (isExpert(token.experts[j])) {
+      if (shape.isExpert(token.experts[j])) {
         divisor += probabilities[token.experts[j]];
         shared += toFloat(token.dweights[j]) * probabilities[token.experts[j]];
       }
     shared /= divisor;
   }
   for (int64_t j = 0; j < shape.topK; ++j)
-    if (isExpert(token.experts[j]))
+    if (shape.isExpert(token.experts[j]))
       gradients[token.experts[j]] += (toFloat(token.dweights[j]) - shared) / divisor;
   float dot = 0;
   for (int64_t e = 0; e < shape.experts; ++e)
@@ -138,6 +140,23 @@ void routeBlockGrad(const Launch &launch, const Shape &shape, Range tokens, floa
                            launch.operands[3].as<int32_t>() + t * shape.topK};
     routeTokenGrad(launch.operands[2].as<A>() + t * shape.experts, shape, token, probabilities,
                    gradients, dlogits);
+  }
+}
+
+/// dlogits of one token, w_j sum_i w_i (g_j - g_i). Pair by pair, as weights rounded to bfloat16 do
+/// not sum to 1: g_j - sum_i w_i g_i cancels badly where one is close to 1.
+template <typename A, typename B>
+void routeTokenGradRenormalized(const Shape &shape, const B *dweights, const B *weights,
+                                const int32_t *experts, A *dlogits) {
+  std::fill_n(dlogits, shape.experts, A{});
+  for (int64_t j = 0; j < shape.topK; ++j) {
+    if (!shape.isExpert(experts[j]))
+      continue;
+    float sum = 0;
+    for (int64_t i = 0; i < shape.topK; ++i)
+      if (shape.isExpert(experts[i]))
+        sum += toFloat(weights[i]) * (toFloat(dweights[j]) - toFloat(dweights[i]));
+    dlogits[experts[j]] = fromFloat<A>(toFloat(weights[j]) * sum);
   }
 }
 
@@ -177,6 +196,22 @@ void runRouterGrad(const Launch &launch) {
       forReductionBlocks(launch, logits.dims[0], [&](Range tokens, int64_t block) {
         float *probabilities = scratch + block * 2 * shape.experts;
         routeBlockGrad<A, B>(launch, shape, tokens, probabilities, probabilities + shape.experts);
+      });
+    });
+  });
+}
+
+void runRouterGradRenormalized(const Launch &launch) {
+  const Tensor &dweights = launch.operands[0], &weights = launch.operands[1];
+  const Tensor &experts = launch.operands[2], &dlogits = launch.operands[3];
+  Shape shape{.experts = dlogits.dims[1], .topK = weights.dims[1]};
+  withFloatType(dlogits.dtype, [&]<typename A>(A) {
+    withFloatType(weights.dtype, [&]<typename B>(B) {
+      forRows(launch, dlogits.dims[0], shape.experts + shape.topK * shape.topK, [&](Range tokens) {
+        for (int64_t t = tokens.begin; t < tokens.end; ++t)
+          routeTokenGradRenormalized(
+              shape, dweights.as<B>() + t * shape.topK, weights.as<B>() + t * shape.topK,
+              experts.as<int32_t>() + t * shape.topK, dlogits.as<A>() + t * shape.experts);
       });
     });
   });

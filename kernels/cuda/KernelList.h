@@ -110,6 +110,7 @@ Fault prepareRouter(const Launch &launch);
 Fault runRouter(const Launch &launch);
 Fault prepareRouterGrad(const Launch &launch);
 Fault runRouterGrad(const Launch &launch);
+Fault runRouterGradRenormalized(const Launch &launch);
 
 // SortByExpert.cu
 Fault runSortByExpert(const Launch &launch);

@@ -53,6 +53,7 @@ constexpr Kernel kKernels[] = {
     {"rotary", nullptr, runRotary},
     {"router", prepareRouter, runRouter},
     {"router_grad", prepareRouterGrad, runRouterGrad},
+    {"router_grad_renormalized", nullptr, runRouterGradRenormalized},
     {"rows_of_tokens", nullptr, runRowsOfTokens},
     {"scale", nullptr, runScale},
     {"sort_by_expert", nullptr, runSortByExpert},

@@ -73,6 +73,7 @@ constexpr auto kTable = [] {
       &kRotary,
       &kRouter,
       &kRouterGrad,
+      &kRouterGradRenormalized,
       &kRowsOfTokens,
       &kScale,
       &kSortByExpert,

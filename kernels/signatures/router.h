@@ -2,7 +2,9 @@
 // optionally renormalized to sum 1 and rounded to their dtype. A token whose micro-batch id is
 // negative is inert: its experts are -1 and its weights 0. statistics[m, 0, e] counts the slots of
 // micro-batch m routed to e; statistics[m, 1, e] sums the probabilities of e (rounded to the
-// logits' dtype) over its tokens. The gradient recomputes the softmax.
+// logits' dtype) over its tokens. The gradient recomputes the softmax. Renormalized weights are a
+// softmax of the chosen logits; the gradient by them alone needs no logits: with g = dweights,
+// dlogits[t, experts[t, j]] = w_j sum_i w_i (g_j - g_i), and 0 for experts that are not chosen.
 #pragma once
 
 #include "kernels/signatures/Workspace.h"
@@ -40,5 +42,16 @@ inline constexpr AttributeSpec kRouterGradAttributes[] = {
     integer("top_k", 1, 65536), choice("score", kRouterScores), flag("renormalize")};
 inline constexpr Signature kRouterGrad = {"router_grad", kRouterGradOperands, kRouterGradAttributes,
                                           routerGradWorkspace};
+
+inline constexpr OperandSpec kRouterGradRenormalizedOperands[] = {
+    in("dweights", DTypeRule::B, "T, top_k"),
+    in("weights", DTypeRule::B, "T, top_k"),
+    in("experts", DTypeRule::I32, "T, top_k"),
+    out("dlogits", DTypeRule::A, "T, num_experts"),
+};
+inline constexpr AttributeSpec kRouterGradRenormalizedAttributes[] = {
+    integer("num_experts", 1, 65536)};
+inline constexpr Signature kRouterGradRenormalized = {
+    "router_grad_renormalized", kRouterGradRenormalizedOperands, kRouterGradRenormalizedAttributes};
 
 } // namespace switchyard::kernels

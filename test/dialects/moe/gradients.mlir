@@ -65,7 +65,7 @@ func.func @linear_cross_entropy_grad(%x: !hidden, %w: tensor<256x64xbf16>, %labe
 
 // CHECK-LABEL: func.func @routing
 func.func @routing(%dweights: !weights, %dstatistics: !statistics, %logits: tensor<?x8xbf16, #moe.rows<"T">>,
-                   %experts: !slots, %micro_batch_ids: !ids, %dloss: tensor<f32>,
+                   %weights: !weights, %experts: !slots, %micro_batch_ids: !ids, %dloss: tensor<f32>,
                    %aux_weights: tensor<?xf32, #moe.rows<"M">>, %s: !statistics) {
   // CHECK: moe.router_grad %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}} top_k 2 score "softmax" renormalize true
   // CHECK-SAME: : tensor<?x2xf32, #moe.rows<"T">>, tensor<?x2x8xf32, #moe.rows<"M">>, tensor<?x8xbf16, #moe.rows<"T">>,
@@ -74,6 +74,11 @@ func.func @routing(%dweights: !weights, %dstatistics: !statistics, %logits: tens
   %dlogits = moe.router_grad %dweights, %dstatistics, %logits, %experts, %micro_batch_ids
       top_k 2 score "softmax" renormalize true
       : !weights, !statistics, tensor<?x8xbf16, #moe.rows<"T">>, !slots, !ids
+  // CHECK: moe.router_grad_renormalized %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}} num_experts 8
+  // CHECK-SAME: : tensor<?x2xf32, #moe.rows<"T">>, tensor<?x2xi32, #moe.rows<"T">> -> tensor<?x8xbf16, #moe.rows<"T">>
+  // GENERIC: "moe.router_grad_renormalized"{{.*}} : (tensor<?x2xf32, #moe.rows<"T">>, tensor<?x2xf32, #moe.rows<"T">>, tensor<?x2xi32, #moe.rows<"T">>) -> tensor<?x8xbf16, #moe.rows<"T">>
+  %dlogits_of_weights = moe.router_grad_renormalized %dweights, %weights, %experts num_experts 8
+      : !weights, !slots -> tensor<?x8xbf16, #moe.rows<"T">>
   // CHECK: moe.load_balance_loss_grad %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}}, %{{[^ ,]+}} top_k 2
   // CHECK-SAME: : tensor<f32>, tensor<?xf32, #moe.rows<"M">>, tensor<?x2x8xf32, #moe.rows<"M">>, tensor<?x2x8xf32, #moe.rows<"M">>
   // GENERIC: "moe.load_balance_loss_grad"{{.*}} -> tensor<?x2x8xf32, #moe.rows<"M">>

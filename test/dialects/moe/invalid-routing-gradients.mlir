@@ -68,6 +68,66 @@ func.func @router_grad_c5_score(%dweights: tensor<4x2xf32>, %dstatistics: tensor
 
 // -----
 
+func.func @router_grad_renormalized_c1(%dweights: tensor<4x2xf32>, %weights: tensor<4x2xbf16>,
+                                       %experts: tensor<4x2xi32>) {
+  // expected-error@+1 {{failed to verify that all of {weights, dweights} have same type}}
+  %d = "moe.router_grad_renormalized"(%dweights, %weights, %experts) {num_experts = 8}
+      : (tensor<4x2xf32>, tensor<4x2xbf16>, tensor<4x2xi32>) -> tensor<4x8xf32>
+  return
+}
+
+// -----
+
+func.func @router_grad_renormalized_c2_rows(%dweights: tensor<4x2xf32>, %weights: tensor<4x2xf32>,
+                                            %experts: tensor<5x2xi32>) {
+  // expected-error@+1 {{expects dimension 0 of experts to be T = 4, as dimension 0 of weights is, but it is 5}}
+  %d = moe.router_grad_renormalized %dweights, %weights, %experts num_experts 8
+      : tensor<4x2xf32>, tensor<5x2xi32> -> tensor<4x8xf32>
+  return
+}
+
+// -----
+
+func.func @router_grad_renormalized_c2_slots(%dweights: tensor<4x2xf32>, %weights: tensor<4x2xf32>,
+                                             %experts: tensor<4x3xi32>) {
+  // expected-error@+1 {{expects dimension 1 of experts to be k = 2, as dimension 1 of weights is, but it is 3}}
+  %d = moe.router_grad_renormalized %dweights, %weights, %experts num_experts 8
+      : tensor<4x2xf32>, tensor<4x3xi32> -> tensor<4x8xf32>
+  return
+}
+
+// -----
+
+func.func @router_grad_renormalized_c3_rows(%dweights: tensor<4x2xf32>, %weights: tensor<4x2xf32>,
+                                            %experts: tensor<4x2xi32>) {
+  // expected-error@+1 {{expects dimension 0 of dlogits to be T = 4, as dimension 0 of weights is, but it is 5}}
+  %d = moe.router_grad_renormalized %dweights, %weights, %experts num_experts 8
+      : tensor<4x2xf32>, tensor<4x2xi32> -> tensor<5x8xf32>
+  return
+}
+
+// -----
+
+func.func @router_grad_renormalized_c3_experts(%dweights: tensor<4x2xf32>, %weights: tensor<4x2xf32>,
+                                               %experts: tensor<4x2xi32>) {
+  // expected-error@+1 {{expects dimension 1 of dlogits to be 8, but it is 9}}
+  %d = moe.router_grad_renormalized %dweights, %weights, %experts num_experts 8
+      : tensor<4x2xf32>, tensor<4x2xi32> -> tensor<4x9xf32>
+  return
+}
+
+// -----
+
+func.func @router_grad_renormalized_c4(%dweights: tensor<4x2xf32>, %weights: tensor<4x2xf32>,
+                                       %experts: tensor<4x2xi32>) {
+  // expected-error@+1 {{attribute 'num_experts' failed to satisfy constraint}}
+  %d = moe.router_grad_renormalized %dweights, %weights, %experts num_experts 0
+      : tensor<4x2xf32>, tensor<4x2xi32> -> tensor<4x0xf32>
+  return
+}
+
+// -----
+
 func.func @load_balance_loss_grad_c1(%dloss: tensor<f32>, %aux_weights: tensor<3xf32>) {
   // expected-error@+1 {{expects the statistics of at least one layer}}
   %d = "moe.load_balance_loss_grad"(%dloss, %aux_weights) {top_k = 2}

@@ -204,6 +204,38 @@ func.func @evaluate(%ids: !ids {moe.name = "input_ids"},
 
 // -----
 
+// Renormalized weights alone reach the loss, though the statistics are used: no logits are kept.
+
+!ids = tensor<?xi32, #moe.rows<"T">>
+
+moe.state @table : tensor<32x4xf32> {kind = parameter}
+moe.state @head : tensor<8x2xf32> {kind = parameter}
+
+// CHECK-LABEL: func.func @micro_step
+// CHECK: %[[WEIGHTS:.*]], %[[EXPERTS:.*]], %{{.*}} = moe.router
+// CHECK: %{{.*}}, %[[DWEIGHTS:.*]], %{{.*}} = moe.linear_cross_entropy_grad
+// CHECK: %[[DLOGITS:.*]] = moe.router_grad_renormalized %[[DWEIGHTS]], %[[WEIGHTS]], %[[EXPERTS]] num_experts 4
+// CHECK-SAME: -> tensor<?x4xf32, #moe.rows<"T">>
+// CHECK-NEXT: moe.embedding_grad %[[DLOGITS]]
+func.func @evaluate(%ids: !ids {moe.name = "input_ids"},
+                    %loss_weights: tensor<?xf32, #moe.rows<"T">> {moe.name = "loss_weights"},
+                    %aux_weights: tensor<?xf32, #moe.rows<"M">> {moe.name = "aux_weights"})
+    -> (tensor<f32> {moe.name = "loss"}, tensor<f32> {moe.name = "aux_loss"}) {
+  %table = moe.read @table : tensor<32x4xf32>
+  %logits = moe.embedding %table, %ids : tensor<32x4xf32>, !ids
+  %weights, %experts, %statistics = moe.router %logits, %ids top_k 2 score "softmax"
+      renormalize true : tensor<?x4xf32, #moe.rows<"T">>, !ids
+      -> tensor<?x2xf32, #moe.rows<"T">>, tensor<?x2x4xf32, #moe.rows<"M">>
+  %head = moe.read @head : tensor<8x2xf32>
+  %loss = moe.linear_cross_entropy %weights, %head, %ids, %loss_weights chunk_rows 4
+      : tensor<?x2xf32, #moe.rows<"T">>, tensor<8x2xf32>, !ids, tensor<?xf32, #moe.rows<"T">>
+  %aux, %counts = moe.load_balance_loss %aux_weights, %statistics top_k 2
+      : tensor<?xf32, #moe.rows<"M">>, tensor<?x2x4xf32, #moe.rows<"M">>
+  return %loss, %aux : tensor<f32>, tensor<f32>
+}
+
+// -----
+
 // The cotangent of what is cast has the elements of what it was cast from.
 
 !ids = tensor<?xi32, #moe.rows<"T">>

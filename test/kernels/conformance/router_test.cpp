@@ -102,6 +102,21 @@ void backward(std::vector<Array> &operands, const Case &shape) {
   }
 }
 
+/// Operands dweights, weights, experts, dlogits.
+void backwardRenormalized(std::vector<Array> &operands) {
+  const Array &dweights = operands[0], &weights = operands[1], &experts = operands[2];
+  Array &dlogits = operands[3];
+  auto counts = [&](int64_t t, int64_t j) {
+    return experts.at(t, j) >= 0 && experts.at(t, j) < static_cast<double>(dlogits.dims[1]);
+  };
+  for (int64_t t = 0; t < weights.dims[0]; ++t)
+    for (int64_t j = 0; j < weights.dims[1]; ++j)
+      for (int64_t i = 0; i < weights.dims[1]; ++i)
+        if (counts(t, j) && counts(t, i))
+          dlogits.at(t, static_cast<int64_t>(experts.at(t, j))) +=
+              weights.at(t, j) * weights.at(t, i) * (dweights.at(t, j) - dweights.at(t, i));
+}
+
 Options options(const Case &shape) {
   // The summed probabilities are rounded to bfloat16 one by one, some to the other side.
   if (shape.logits == DType::BF16)
@@ -138,6 +153,33 @@ void chooseExperts(Array &experts, int64_t count) {
       experts.at(t, j) = static_cast<double>((t * 7 + j) % count);
 }
 
+/// A gradient by router_grad, without statistics, and by router_grad_renormalized. Some tokens are
+/// inert, and some slots have an expert that there is not.
+struct Gradients {
+  Call full, renormalized;
+};
+
+Gradients gradients(const Case &shape, Random &random) {
+  Call full = backwardCall(shape, random);
+  std::ranges::fill(full.operands[1].values, 0);
+  Array &experts = full.operands[3];
+  chooseExperts(experts, shape.experts);
+  for (int64_t t = 0; t < shape.tokens && shape.topK > 1; t += 5)
+    experts.at(t, t % shape.topK) = -1;
+  Call at = forwardCall(shape, full.operands[2], full.operands[4]);
+  at.operands[3] = experts;
+  forward(at.operands, shape, false, false);
+  for (double &weight : at.operands[2].values)
+    weight = roundTo(shape.weights, weight);
+  for (int64_t t = 0; t < shape.tokens && shape.topK > 1; t += 10)
+    experts.at(t, t % shape.topK) = at.operands[3].at(t, t % shape.topK) =
+        static_cast<double>(shape.experts);
+  Call renormalized = {"router_grad_renormalized",
+                       {full.operands[0], at.operands[2], at.operands[3], full.operands[5]},
+                       {{.integer = shape.experts}}};
+  return {std::move(full), std::move(renormalized)};
+}
+
 class Router : public ::testing::TestWithParam<Case> {};
 
 TEST_P(Router, AgreesWithFloat64) {
@@ -170,6 +212,38 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Router,
                                            Case{DType::BF16, DType::BF16, 77, 64, 8, 3, false},
                                            Case{DType::BF16, DType::BF16, 0, 4, 2, 1, false}));
 
+class RenormalizedRouter : public ::testing::TestWithParam<Case> {};
+
+TEST_P(RenormalizedRouter, GradientAgreesWithFloat64) {
+  const Case &shape = GetParam();
+  Random random(5);
+  Call call = gradients(shape, random).renormalized;
+  call.operands[1] = uniform(random, shape.weights, call.operands[1].dims, 0, 1);
+  expectConforms(call, backwardRenormalized);
+}
+
+TEST_P(RenormalizedRouter, GradientIsThatOfAllOperands) {
+  const Case &shape = GetParam();
+  Random random(6);
+  Gradients calls = gradients(shape, random);
+  Array got = runOnce(calls.renormalized)[3], want = runOnce(calls.full)[5];
+  if (shape.topK == 1) // the weight is 1, and logits that are all alike leave rounding
+    want.values = std::vector<double>(want.values.size());
+  bool rounds = shape.logits == DType::BF16 || shape.weights == DType::BF16;
+  expectNear(got, want, rounds ? Tolerance{1.0 / 128, 1.0 / 512} : Tolerance{1e-5, 1e-6},
+             "dlogits");
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, RenormalizedRouter,
+                         ::testing::Values(Case{DType::F32, DType::F32, 0, 4, 2, 1, true},
+                                           Case{DType::F32, DType::F32, 1, 1, 1, 1, true},
+                                           Case{DType::F32, DType::F32, 77, 8, 2, 3, true},
+                                           Case{DType::F32, DType::F32, 100, 64, 8, 2, true},
+                                           Case{DType::F32, DType::F32, 9, 1500, 5, 2, true},
+                                           Case{DType::F32, DType::BF16, 33, 4, 1, 1, true},
+                                           Case{DType::BF16, DType::F32, 77, 9, 2, 3, true},
+                                           Case{DType::BF16, DType::BF16, 77, 64, 8, 3, true}));
+
 TEST(RouterReference, GradientIsTheDerivative) {
   for (bool renormalize : {false, true}) {
     Case shape{DType::F32, DType::F32, 6, 5, 2, 2, renormalize};
@@ -192,6 +266,36 @@ TEST(RouterReference, GradientIsTheDerivative) {
     Array gradient = call.operands[5];
     expectGradient(random, loss, logits, gradient);
   }
+}
+
+TEST(RouterReference, RenormalizedGradientIsTheDerivative) {
+  Case shape{DType::F32, DType::F32, 12, 5, 3, 2, true};
+  Random random(7);
+  Call call = backwardCall(shape, random);
+  chooseExperts(call.operands[3], shape.experts);
+  Array &logits = call.operands[2];
+  auto weights = [&] {
+    Call at = forwardCall(shape, logits, call.operands[4]);
+    at.operands[3] = call.operands[3];
+    forward(at.operands, shape, false, false);
+    return at.operands[2];
+  };
+  std::vector<Array> operands = {call.operands[0], weights(), call.operands[3], call.operands[5]};
+  backwardRenormalized(operands);
+  expectGradient(random, [&] { return dot(weights(), call.operands[0]); }, logits, operands[3]);
+}
+
+// Of weights 1 and 2^-10 that sum to more than 1, the gradient is that of 1 - 2^-10 and 2^-10.
+TEST(RenormalizedRouter, AWeightMayRoundToOne) {
+  double small = 1.0 / 1024;
+  Array weights = arrayOf(DType::BF16, {1, 2}, {1 - small, small});
+  ASSERT_EQ(weights.values[0], 1);
+  Array got = runOnce({"router_grad_renormalized",
+                       {arrayOf(DType::BF16, {1, 2}, {100, 101}), weights,
+                        arrayOf(DType::I32, {1, 2}, {2, 0}), Array(DType::F32, {1, 3})},
+                       {{.integer = 3}}})[3];
+  double gradient = small * (1 - small);
+  expectNear(got, arrayOf(DType::F32, {1, 3}, {gradient, 0, -gradient}), {1.0 / 512}, "dlogits");
 }
 
 TEST(Router, TiesGoToTheLowestExpert) {

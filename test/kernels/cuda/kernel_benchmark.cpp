@@ -169,6 +169,10 @@ void Suite::routing() {
     b.integers({t_, k}, routing_.experts).integers({t_}, microBatchIds()).operand(type_, {t_, e});
     b.attribute(k).attribute(0).attribute(1);
   });
+  measure("router_grad_renormalized", kLayers, [&](Bench &b) {
+    b.operand(DType::F32, {t_, k}).operand(DType::F32, {t_, k}).integers({t_, k}, routing_.experts);
+    b.operand(type_, {t_, e}).attribute(e);
+  });
   measure("load_balance_loss", 1, [&](Bench &b) {
     b.operand(DType::F32, {m});
     for (int layer = 0; layer < 4; ++layer)
