@@ -100,11 +100,11 @@ Steps backwardSteps(const LayerShape &shape, LayerKernels kernels) {
                     {"dhidden", "x", "token_of_row", "group_sizes", "dgate_up"}}});
     break;
   }
-  append(steps, {{"router_grad",
-                  {"dweights", "dstatistics", "logits", "experts", "micro_batch_ids", "dlogits"},
-                  {shape.topK, 0, 1}},
-                 {"linear_dgrad", {"dlogits", "router", "dx_router"}},
-                 {"linear_wgrad", {"dlogits", "x", "drouter"}}});
+  append(
+      steps,
+      {{"router_grad_renormalized", {"dweights", "weights", "experts", "dlogits"}, {shape.experts}},
+       {"linear_dgrad", {"dlogits", "router", "dx_router"}},
+       {"linear_wgrad", {"dlogits", "x", "drouter"}}});
   if (kernels == LayerKernels::Single)
     append(steps, {{"permute_grad", {"drows", "row_of_slot", "dx_experts"}},
                    {"add", {"dx_experts", "dx_router", "dx"}}});
@@ -140,7 +140,7 @@ struct Declaration {
 std::vector<Declaration> declarations(const LayerShape &shape, DType dtype) {
   const auto [tokens, width, ffn, experts, k] = shape;
   const int64_t rows = tokens * k;
-  // Zeroed: micro_batch_ids and dstatistics are meant to be.
+  // Zeroed: micro_batch_ids are meant to be.
   return {{"x", dtype, {tokens, width}},
           {"router", dtype, {experts, width}},
           {"gate_up", dtype, {experts, 2 * ffn, width}},
@@ -169,7 +169,6 @@ std::vector<Declaration> declarations(const LayerShape &shape, DType dtype) {
           {"drows", dtype, {rows, width}},
           {"dgate_up", dtype, {experts, 2 * ffn, width}},
           {"dx_experts", dtype, {tokens, width}},
-          {"dstatistics", DType::F32, {1, 2, experts}},
           {"dlogits", dtype, {tokens, experts}},
           {"dx_router", dtype, {tokens, width}},
           {"drouter", dtype, {experts, width}},

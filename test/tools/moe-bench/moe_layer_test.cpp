@@ -164,8 +164,8 @@ constexpr int64_t keptBytes(int64_t others, const LayerShape &shape = kShape) {
 TEST_F(MoeLayerTest, KeepsWhatBackwardReads) {
   const auto [tokens, width, ffn, experts, topK] = kShape;
   const int64_t slots = tokens * topK;
-  const int64_t routing = tokens * experts + experts + 3 * slots; // logits, sizes; of each slot
-  const int64_t copies = 2 * slots * width;                       // rows and results
+  const int64_t routing = experts + 3 * slots; // sizes; weight, expert and row of each slot
+  const int64_t copies = 2 * slots * width;    // rows and results
   std::unique_ptr<MoeLayer> fused = run(LayerKernels::Fused), single = run(LayerKernels::Single);
   ASSERT_TRUE(fused && single);
   EXPECT_EQ(fused->keptBytes(), keptBytes(routing + copies));
@@ -176,8 +176,8 @@ TEST_F(MoeLayerTest, KeepsNoCopiesOfTokensWhereTheyAreGathered) {
   const auto [tokens, width, ffn, experts, topK] = kShape;
   std::unique_ptr<MoeLayer> gathered = run(LayerKernels::Gathered);
   ASSERT_NE(gathered, nullptr);
-  // Logits, sizes; experts and row of each slot, token and weight of each row.
-  EXPECT_EQ(gathered->keptBytes(), keptBytes(tokens * experts + experts + 4 * tokens * topK));
+  // Sizes; weight, expert and row of each slot, token and weight of each row.
+  EXPECT_EQ(gathered->keptBytes(), keptBytes(experts + 5 * tokens * topK));
 }
 
 TEST_F(MoeLayerTest, KeepsNoCopiesOfTokensThatArePermutedAgain) {
@@ -185,8 +185,7 @@ TEST_F(MoeLayerTest, KeepsNoCopiesOfTokensThatArePermutedAgain) {
   std::unique_ptr<MoeLayer> layer = run(LayerKernels::Gathered, kWideShape);
   ASSERT_NE(layer, nullptr);
   // The same but for the token of each row.
-  EXPECT_EQ(layer->keptBytes(),
-            keptBytes(tokens * experts + experts + 3 * tokens * topK, kWideShape));
+  EXPECT_EQ(layer->keptBytes(), keptBytes(experts + 4 * tokens * topK, kWideShape));
 }
 
 TEST(LayerShape, IsFiveIntegers) {
