@@ -225,7 +225,7 @@ __global__ __launch_bounds__(kHopperThreads,
   int group = static_cast<int>(threadIdx.x / 128) - 1;
   if (group < 0) {
     hopper::lowerRegisters<24>();
-    if (threadIdx.x == 0)
+    if (threadIdx.x < 32 && hopper::elect())
       fetchQueries<Depth>(maps, shape, layout, barriers, first, kvHead, tiles);
     return;
   }
@@ -339,7 +339,7 @@ __global__ __launch_bounds__(kHopperThreads,
   int group = static_cast<int>(threadIdx.x / 128) - 1;
   if (group < 0) {
     hopper::lowerRegisters<24>();
-    if (threadIdx.x == 0)
+    if (threadIdx.x < 32 && hopper::elect())
       fetchKeys<Depth>(qkvMap, dyMap, shape, layout, barriers, first, head, both);
     return;
   }

@@ -222,7 +222,7 @@ __global__ __launch_bounds__(kHopperThreads,
   int group = static_cast<int>(threadIdx.x / 128) - 1;
   if (group < 0) {
     hopper::lowerRegisters<40>();
-    if (threadIdx.x == 0)
+    if (threadIdx.x < 32 && hopper::elect())
       fetch<Depth>(map, forward, layout, barriers, shared);
     return;
   }

@@ -21,65 +21,6 @@ inline constexpr int kHopperThreads = 384;
 inline constexpr int kGroupRows = 64;
 inline constexpr int kBlockRows = 2 * kGroupRows;
 
-#define SWITCHYARD_OUT_8(i)                                                                        \
-  "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]),      \
-      "+f"(c[i + 6]), "+f"(c[i + 7])
-#define SWITCHYARD_OUT_32                                                                          \
-  SWITCHYARD_OUT_8(0), SWITCHYARD_OUT_8(8), SWITCHYARD_OUT_8(16), SWITCHYARD_OUT_8(24)
-#define SWITCHYARD_OUT_64                                                                          \
-  SWITCHYARD_OUT_32, SWITCHYARD_OUT_8(32), SWITCHYARD_OUT_8(40), SWITCHYARD_OUT_8(48),             \
-      SWITCHYARD_OUT_8(56)
-#define SWITCHYARD_LIST_32                                                                         \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                         \
-  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define SWITCHYARD_LIST_64                                                                         \
-  SWITCHYARD_LIST_32                                                                               \
-  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "             \
-  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-
-/// c [64, N] = a [64, 16] b [N, 16]^T, plus c if `add`; N is 2 * Sums. The contraction runs along
-/// the lines of both. c[4 i + 2 h + j] of thread t is row t / 32 * 16 + t % 32 / 4 + 8 h, column
-/// 8 i + t % 4 * 2 + j.
-template <int Sums>
-__device__ void multiplyTiles(float (&c)[Sums], uint64_t a, uint64_t b, bool add) {
-  static_assert(Sums == 32 || Sums == 64);
-  if constexpr (Sums == 32)
-    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %34, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" SWITCHYARD_LIST_32
-                 "}, %32, %33, add, 1, 1, 0, 0;\n}"
-                 : SWITCHYARD_OUT_32
-                 : "l"(a), "l"(b), "r"(static_cast<int>(add)));
-  else
-    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" SWITCHYARD_LIST_64
-                 "}, %64, %65, add, 1, 1, 0, 0;\n}"
-                 : SWITCHYARD_OUT_64
-                 : "l"(a), "l"(b), "r"(static_cast<int>(add)));
-}
-
-/// c [64, N] += a [64, 16] b [16, N], a in registers as c is (pairs of columns), the contraction
-/// across b's lines.
-template <int Sums>
-__device__ void multiplyRegisters(float (&c)[Sums], const uint32_t *a, uint64_t b) {
-  static_assert(Sums == 32 || Sums == 64);
-  if constexpr (Sums == 32)
-    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" SWITCHYARD_LIST_32
-                 "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
-                 : SWITCHYARD_OUT_32
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-  else
-    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" SWITCHYARD_LIST_64
-                 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
-                 : SWITCHYARD_OUT_64
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-
-#undef SWITCHYARD_LIST_64
-#undef SWITCHYARD_LIST_32
-#undef SWITCHYARD_OUT_64
-#undef SWITCHYARD_OUT_32
-#undef SWITCHYARD_OUT_8
-
 /// A tensor [rows, columns] as the copy engine sees it: pieces of 64 columns, of which a head has
 /// head_dim / 64; a box is `boxRows` rows of a head.
 Fault makeTileMap(CUtensorMap &map, const void *data, int64_t rows, int64_t columns,
@@ -97,8 +38,9 @@ __device__ void scoreTiles(float (&c)[Sums], uint32_t own, uint32_t other) {
 #pragma unroll
   for (int step = 0; step < Depth / 16; ++step) {
     uint32_t piece = step / 4, along = step % 4 * 32;
-    multiplyTiles(c, hopper::describe(own + piece * OwnRows * 128 + along, 0),
-                  hopper::describe(other + piece * kOtherRows * 128 + along, 0), step > 0);
+    hopper::multiply<false, false>(c, hopper::describe(own + piece * OwnRows * 128 + along, 0),
+                                   hopper::describe(other + piece * kOtherRows * 128 + along, 0),
+                                   step > 0);
   }
 }
 
@@ -110,7 +52,8 @@ __device__ void addProduct(float (&sums)[Sums], const uint32_t (&weights)[Rows /
   static_assert(2 * Sums == Depth);
 #pragma unroll
   for (int step = 0; step < Rows / 16; ++step)
-    multiplyRegisters(sums, weights + 4 * step, hopper::describe(other + step * 2048, Rows * 128));
+    hopper::multiplyRegisters(sums, weights + 4 * step,
+                              hopper::describe(other + step * 2048, Rows * 128));
 }
 
 /// The ranges of a set of rows together: their union, and the range that all of them see.

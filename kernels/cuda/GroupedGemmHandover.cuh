@@ -71,7 +71,8 @@ struct Handover {
 
 /// Handover `number`, from 1, of warp `warp` of multiplying warpgroup `half`.
 template <typename K>
-__device__ Handover<K::kInTurn> handoverOf(const Ring &ring, int half, int warp, uint32_t number) {
+__device__ Handover<K::kInTurn> handoverOf(const Ring<K> &ring, int half, int warp,
+                                           uint32_t number) {
   int i = half * kWarps + warp;
   return {ring.memory + Shared<K>::kStagedAt + i * Shared<K>::kStagedBytes,
           ring.barriers + (Shared<K>::kHandoverBarrier + i) * 16, number};
@@ -91,7 +92,7 @@ __device__ inline uint32_t roundPair(float low, float high) {
 
 /// Rounds half of the sums.
 template <typename K, int Index>
-__device__ __forceinline__ void roundHalf(const float (&sums)[128], Half &half) {
+__device__ __forceinline__ void roundHalf(const typename K::Sums &sums, Half &half) {
 #pragma unroll
   for (int i = 0; i < 32; ++i) {
     int at = pieceColumn<K>(Index, i / 16) / 2 + i % 16 * 2;
@@ -100,7 +101,8 @@ __device__ __forceinline__ void roundHalf(const float (&sums)[128], Half &half) 
 }
 
 /// Sums of nothing.
-__device__ __forceinline__ void clearSums(const Tile &tile, float (&sums)[128]) {
+template <int Count>
+__device__ __forceinline__ void clearSums(const Tile &tile, float (&sums)[Count]) {
   if (tile.k >= tile.kEnd)
 #pragma unroll
     for (float &sum : sums)
@@ -109,7 +111,8 @@ __device__ __forceinline__ void clearSums(const Tile &tile, float (&sums)[128]) 
 
 /// Multiplies the rows of warpgroup `half` of all tiles and hands them over.
 template <typename K>
-__device__ __forceinline__ void consume(const Arguments &args, int half, Ring ring, Queue queue) {
+__device__ __forceinline__ void consume(const Arguments &args, int half, Ring<K> ring,
+                                        Queue queue) {
   auto handover = handoverOf<K>(ring, half, threadIdx.x % kWarpgroup / 32, 1);
   Half held;
   bool isHeld = false;
@@ -121,7 +124,7 @@ __device__ __forceinline__ void consume(const Arguments &args, int half, Ring ri
       skip(tile, ring);
       return;
     }
-    float sums[128];
+    typename K::Sums sums;
     clearSums(tile, sums);
     int middle =
         min(tile.k + (tile.kEnd - tile.k + 2 * kTileK - 1) / (2 * kTileK) * kTileK, tile.kEnd);
@@ -130,8 +133,10 @@ __device__ __forceinline__ void consume(const Arguments &args, int half, Ring ri
       handover.put(held);
     multiply<K>(sums, middle, tile.kEnd, true, half, ring);
     roundHalf<K, 0>(sums, held);
-    handover.put(held);
-    roundHalf<K, 1>(sums, held);
+    if constexpr (K::kParts == 2) {
+      handover.put(held);
+      roundHalf<K, 1>(sums, held);
+    }
     isHeld = true;
   });
   if (isHeld)
@@ -151,7 +156,7 @@ struct Place {
 template <typename K>
 class Handovers {
 public:
-  __device__ Handovers(const Arguments &args, int warp, const Ring &ring, const Queue &queue)
+  __device__ Handovers(const Arguments &args, int warp, const Ring<K> &ring, const Queue &queue)
       : args_(args), ring_(ring), queue_(queue), warp_(warp),
         from_(K::kInTurn ? kWarps - K::kStoring + warp : kWarps) {}
 
@@ -160,7 +165,7 @@ public:
     for (from_ += K::kStoring; from_ >= kWarps;
          from_ = K::kInTurn ? from_ - kWarps : (warp_ + half() * 2) % K::kStoring) {
       do {
-        if (++part_ == 2 * kConsumers) {
+        if (++part_ == K::kParts * kConsumers) {
           tile_ = queue_.take();
           if (tile_.isNone)
             return false;
@@ -178,7 +183,7 @@ public:
   __device__ Place place() const {
     return {K::kByRows ? 0 : static_cast<int64_t>(tile_.expert) * args_.height,
             tile_.row + half() * 64 + from_ * 16, tile_.rowEnd,
-            tile_.column + part_ / kConsumers * (K::kTileColumns / 2)};
+            tile_.column + part_ / kConsumers * (K::kTileColumns / K::kParts)};
   }
 
 private:
@@ -186,19 +191,19 @@ private:
   __device__ int half() const { return part_ % kConsumers; }
 
   const Arguments &args_;
-  const Ring &ring_;
+  const Ring<K> &ring_;
   Queue queue_;
   Tile tile_;
   int warp_;
-  int part_ = 2 * kConsumers - 1;    // of the tile: halves of columns, in each halves of rows
-  int from_;                         // the warp that hands over
+  int part_ = K::kParts * kConsumers - 1; // of the tile: halves of columns, in each halves of rows
+  int from_;                              // the warp that hands over
   uint32_t counts_[kConsumers] = {}; // of what each of a warpgroup's warps handed over, with this
 };
 
 /// Stores what is handed over of all tiles.
 template <typename K>
 __device__ __forceinline__ void store(const Arguments &args, const typename K::Epilogue &epilogue,
-                                      int warp, const Ring &ring, const Queue &queue) {
+                                      int warp, const Ring<K> &ring, const Queue &queue) {
   Handovers<K> own(args, warp, ring, queue);
   if constexpr (K::kReadsGateUp)
     epilogue.storeAll(own);
@@ -261,6 +266,7 @@ struct StoreSums {
   static constexpr int kColumns = kLine / 4; // of a line
   static constexpr int kLines = 16 / 4;      // of a lane, of a warp's rows
   static constexpr int kAhead = !Adds ? 1 : sizeof(T) == 4 ? 2 : 4;
+  static constexpr int kTileN = 256;
   using Old = Pack<T, 4>[kLines];
   T *result;
   int width;
@@ -302,7 +308,7 @@ struct StoreSums {
       }
   }
 
-  /// Sums as multiply64x256 leaves them; `ahead` has what the first columns are added to.
+  /// Sums as hopper::multiply leaves them; `ahead` has what the first columns are added to.
   __device__ __forceinline__ void operator()(const float (&sums)[128], uint32_t staged,
                                              const Lane &lane, Old (&ahead)[kAhead]) const {
 #pragma unroll
@@ -335,7 +341,7 @@ struct StoreSums {
 template <typename K>
 __device__ __forceinline__ void consumeAndStore(const Arguments &args,
                                                 const typename K::Epilogue &epilogue, int half,
-                                                Ring ring, Queue queue) {
+                                                Ring<K> ring, Queue queue) {
   uint32_t staged = ring.memory + Shared<K>::kStagedAt +
                     (threadIdx.x - kWarpgroup) / 32 * Shared<K>::kStagedBytes;
   forTiles(queue, [&](const Tile &tile) {
@@ -347,11 +353,11 @@ __device__ __forceinline__ void consumeAndStore(const Arguments &args,
     int64_t first = K::kByRows ? 0 : static_cast<int64_t>(tile.expert) * args.height;
     auto lane = epilogue.laneOf(Place{first, tile.row + half * 64, tile.rowEnd, tile.column});
     typename Epilogue::Old ahead[Epilogue::kAhead];
-    float sums[128];
+    typename K::Sums sums;
     clearSums(tile, sums);
     if constexpr (Epilogue::kAdds) {
       int stages = (tile.kEnd - tile.k + kTileK - 1) / kTileK;
-      int last = tile.k + max(stages - kStages, 0) * kTileK;
+      int last = tile.k + max(stages - K::kStages, 0) * kTileK;
       multiply<K>(sums, tile.k, last, false, half, ring);
 #pragma unroll
       for (int i = 0; i < Epilogue::kAhead; ++i)

@@ -3,10 +3,11 @@
 //
 // As many blocks as the device has multiprocessors stay for the whole launch, two a cluster. In
 // each, a warp fetches, or two; two warpgroups multiply, each half of a tile's 128 rows by its 256
-// columns; further warps store, while the next tile is being multiplied. Group sizes stay on the
-// device: each cluster adds them up once, and finds its tiles in that. Clusters take pairs of tiles
-// in order as they get free, so that those that share what they fetch run at the same time and find
-// it in L2. Which block computes a tile does not change it.
+// columns, or 128 of them where experts have few rows (kNarrow); further warps store, while the
+// next tile is being multiplied. Group sizes stay on the device: each cluster adds them up once,
+// and finds its tiles in that. Clusters take pairs of tiles in order as they get free, so that
+// those that share what they fetch run at the same time and find it in L2. Which block computes a
+// tile does not change it.
 //
 // Where rows are tokens that stand elsewhere (gathers), the warps that fetch copy their packs
 // instead of the copy engine, which on sm_90 can't follow row numbers.
@@ -31,6 +32,7 @@
 #include "kernels/cuda/Groups.cuh"
 #include "kernels/cuda/TensorMap.h"
 
+#include <algorithm>
 #include <limits>
 
 namespace switchyard::kernels::cuda {
@@ -39,26 +41,27 @@ namespace {
 using namespace grouped;
 
 /// What the threads of a block share, ready for use.
+template <typename K>
 struct Parts {
-  Ring ring;
+  Ring<K> ring;
   Queue queue;
   GroupTable table; // in the cluster's first block
 };
 
 template <typename K>
-__device__ Parts setUp(unsigned char *memory, const CUtensorMap &a, const CUtensorMap &b,
-                       const Arguments &args) {
+__device__ Parts<K> setUp(unsigned char *memory, const CUtensorMap &a, const CUtensorMap &b,
+                          const Arguments &args) {
   using Layout = Shared<K>;
   constexpr int kMultiplying = kConsumers * kWarps;
   constexpr int kTaking = kMultiplying + K::kFetching + K::kAnnouncing + K::kStoring;
-  Parts parts;
+  Parts<K> parts;
   parts.ring.memory = hopper::sharedAddress(memory);
   parts.ring.barriers = parts.ring.memory + Layout::kBarriersAt;
   parts.queue.memory = parts.ring.memory + Layout::kQueueAt;
   parts.queue.barriers = parts.ring.barriers + Layout::kSlotBarrier * 16;
   parts.table.memory = parts.ring.memory + Layout::kTableAt;
   if (threadIdx.x < 32 && hopper::clusterRank() == 0)
-    parts.table.fill<K>(args);
+    parts.table.template fill<K>(args);
   if (threadIdx.x == kWarpgroup) {
     hopper::prefetchMap(a);
     hopper::prefetchMap(b);
@@ -68,8 +71,8 @@ __device__ Parts setUp(unsigned char *memory, const CUtensorMap &a, const CUtens
         hopper::initBarrier(parts.ring.barriers + i * 16 + 8, readers);
       }
     };
-    init(0, kStages, 1 + K::kAnnouncing, kMultiplying * kCluster);
-    init(kStages, kStages, K::kFetching * 32, 1);
+    init(0, K::kStages, 1 + K::kAnnouncing, kMultiplying * kCluster);
+    init(K::kStages, K::kStages, K::kFetching * 32, 1);
     init(Layout::kSlotBarrier, kSlots, 1, kTaking * kCluster);
     init(Layout::kHandoverBarrier, Layout::kHandovers, 1, 1);
     for (int i = 0; i < Layout::kHandovers; ++i)
@@ -179,14 +182,46 @@ Fault enqueue(const Launch &launch, const GroupedOperands &operands,
                  "grouped GEMM of sm_90a");
 }
 
-/// Calls body(K{}, epilogue) for the kernel of a product, and returns what it returns.
+/// A line of the table of products by rows whose tiles have 128 columns: which operand they gather,
+/// how many tiles of 256 a row of the result has, the most rows of an expert on average, and how
+/// many times as fast that was on an H100 (experts of Granite, Qwen3, OLMoE and DeepSeek-V2-Lite;
+/// those of Mixtral, which are few, 0.77 to 1.01 times). By weight it was slower everywhere.
+struct Narrow {
+  Gather gather;
+  int64_t least, most, rows;
+};
+constexpr int64_t kFewestExperts = 32;
+constexpr Narrow kNarrow[] = {
+    {Gather::None, 3, 3, 512},  // 1.01 to 1.10: of pairs of tiles every other one has only one
+    {Gather::None, 4, 16, 128}, // 0.99 to 1.10
+    {Gather::A, 4, 16, 112},    // 1.01 to 1.10
+};
+
+bool isNarrow(GroupedProduct product, const GroupedOperands &o) {
+  using P = GroupedProduct;
+  int64_t experts = o.groupSizes.dims[0];
+  if (product == P::ByWeight || product == P::ByDataGated || experts < kFewestExperts)
+    return false;
+  int64_t columns = o.c.dims[1] * (product == P::Gated ? 2 : 1), across = ceilDivide(columns, 256);
+  return std::any_of(std::begin(kNarrow), std::end(kNarrow), [&](const Narrow &line) {
+    return line.gather == o.gather && line.least <= across && across <= line.most &&
+           o.rows() <= line.rows * experts;
+  });
+}
+
+/// Calls body(K{}, epilogue) for the kernel of a product, and returns what it returns. `narrow`:
+/// one with tiles of 128 columns, where there is one.
 template <typename Body>
-Fault withKind(GroupedProduct product, const GroupedOperands &o, const Body &body) {
+Fault withKind(GroupedProduct product, const GroupedOperands &o, bool narrow, const Body &body) {
   using P = GroupedProduct;
   auto width = static_cast<int>(o.c.dims[o.c.rank - 1]);
   auto *y = o.c.as<BFloat16>(), *gateUp = o.gateUp.as<BFloat16>();
   auto *dgateUp = o.dgateUp.as<BFloat16>();
   Store store{y, width, nullptr, 0};
+  auto stored = [&]<P Product>(std::integral_constant<P, Product>) {
+    return narrow ? body(Kind<Product, Gather::None, Store, 128>{}, store)
+                  : body(Kind<Product, Gather::None, Store>{}, store);
+  };
   auto byWeight = [&]<typename E>(const E &epilogue) -> Fault {
     switch (o.gather) {
     case Gather::A:
@@ -200,12 +235,15 @@ Fault withKind(GroupedProduct product, const GroupedOperands &o, const Body &bod
   };
   switch (product) {
   case P::Forward:
-    return body(Kind<P::Forward, Gather::None, Store>{}, store);
+    return stored(std::integral_constant<P, P::Forward>{});
   case P::ByData:
     return o.gather == Gather::A ? body(Kind<P::ByData, Gather::A, Store>{}, store)
-                                 : body(Kind<P::ByData, Gather::None, Store>{}, store);
+                                 : stored(std::integral_constant<P, P::ByData>{});
   case P::Gated: {
     GatedStore gated{gateUp, y, width};
+    if (narrow)
+      return o.gather == Gather::A ? body(Kind<P::Gated, Gather::A, GatedStore, 128>{}, gated)
+                                   : body(Kind<P::Gated, Gather::None, GatedStore, 128>{}, gated);
     return o.gather == Gather::A ? body(Kind<P::Gated, Gather::A, GatedStore>{}, gated)
                                  : body(Kind<P::Gated, Gather::None, GatedStore>{}, gated);
   }
@@ -227,8 +265,10 @@ Fault withKind(GroupedProduct product, const GroupedOperands &o, const Body &bod
   if (o.accumulates)
     return o.c.dtype == DType::F32 ? byWeight(StoreSums<float, true>{o.c.as<float>(), width})
                                    : byWeight(StoreSums<BFloat16, true>{y, width});
-  return o.c.dtype == DType::F32 ? byWeight(StoreSums<float, false>{o.c.as<float>(), width})
-                                 : byWeight(store);
+  if (o.c.dtype == DType::F32)
+    return byWeight(StoreSums<float, false>{o.c.as<float>(), width});
+  return o.gather == Gather::None ? stored(std::integral_constant<P, P::ByWeight>{})
+                                  : byWeight(store);
 }
 
 /// Whether the current device runs code of sm_90a, and this build has it.
@@ -244,7 +284,7 @@ bool hasHopper() {
 }
 
 /// The smallest tiles' columns.
-constexpr int kFewestColumns = kTileN / 2;
+constexpr int kFewestColumns = 64;
 
 } // namespace
 
@@ -253,7 +293,7 @@ Fault prepareGroupedGemmHopper() {
     return std::nullopt;
   using P = GroupedProduct;
   // `more`: weights of rows, or sums of squares.
-  auto raise = [](P product, DType dtype, Gather gather, bool more, bool accumulates) {
+  auto raise = [](P product, DType dtype, Gather gather, bool more, bool accumulates) -> Fault {
     GroupedOperands operands;
     operands.accumulates = accumulates;
     operands.c.dtype = dtype;
@@ -262,12 +302,16 @@ Fault prepareGroupedGemmHopper() {
     float none = 0;
     operands.weights.rank = more ? 1 : 0;
     operands.squares = more ? &none : nullptr;
-    return withKind(product, operands, []<typename K>(K, const auto &) {
+    auto set = []<typename K>(K, const auto &) {
       return faultOf(cudaFuncSetAttribute(hopperKernel<K>,
                                           cudaFuncAttributeMaxDynamicSharedMemorySize,
                                           Shared<K>::kBytes),
                      "cudaFuncSetAttribute");
-    });
+    };
+    for (bool narrow : {false, true})
+      if (auto fault = withKind(product, operands, narrow, set))
+        return fault;
+    return std::nullopt;
   };
   for (P product : {P::Forward, P::ByData, P::ByWeight, P::Gated, P::ByDataGated})
     for (DType dtype : {DType::BF16, DType::F32})
@@ -306,7 +350,8 @@ bool runsOnHopper(GroupedProduct product, const GroupedOperands &operands) {
 
 Fault runGroupedGemmHopper(const Launch &launch, GroupedProduct product,
                            const GroupedOperands &operands) {
-  return withKind(product, operands, [&]<typename K>(K, const auto &epilogue) {
+  bool narrow = isNarrow(product, operands);
+  return withKind(product, operands, narrow, [&]<typename K>(K, const auto &epilogue) {
     return enqueue<K>(launch, operands, epilogue);
   });
 }

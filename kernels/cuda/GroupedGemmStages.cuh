@@ -8,9 +8,10 @@ namespace switchyard::kernels::cuda::grouped {
 
 /// The stages: one is full when its bytes are there, and empty when all have read it, in both
 /// blocks of the cluster. A further barrier of each waits for packs that are copied.
-struct Ring : SharedRing<kStages> {
-  __device__ uint32_t copied() const { return full() + kStages * 16; }
-  __device__ uint32_t a() const { return memory + stage * kStageBytes; }
+template <typename K>
+struct Ring : SharedRing<K::kStages> {
+  __device__ uint32_t copied() const { return this->full() + K::kStages * 16; }
+  __device__ uint32_t a() const { return this->memory + this->stage * K::kStageBytes; }
   __device__ uint32_t b() const { return a() + kBytesA; }
 };
 
@@ -18,10 +19,10 @@ struct Ring : SharedRing<kStages> {
 /// one thread calls it. Of what the tiles share, this block's half goes to both.
 template <typename K>
 __device__ __forceinline__ void fetch(const Arguments &args, const Tile &tile, int k,
-                                      const Ring &ring, int rank, const CUtensorMap &a,
+                                      const Ring<K> &ring, int rank, const CUtensorMap &a,
                                       const CUtensorMap &b) {
   constexpr bool kFetchesA = K::kGather != Gather::A, kFetchesB = K::kGather != Gather::B;
-  constexpr int kBoxesA = kTileM / 64, kBoxesB = kTileN / K::kBoxColumns;
+  constexpr int kBoxesA = kTileM / 64, kBoxesB = K::kTileN / K::kBoxColumns;
   auto fetchA = [&](int i, auto load) {
     int row = tile.row + i * 64;
     load(ring.a() + i * kBoxBytes, a, K::kByRows ? hopper::Box{k, row, 0} : hopper::Box{row, k, 0},
@@ -46,7 +47,7 @@ __device__ __forceinline__ void fetch(const Arguments &args, const Tile &tile, i
   };
   std::integral_constant<int, kFetchesA ? kBoxesA : 0> boxesA;
   std::integral_constant<int, kFetchesB ? kBoxesB : 0> boxesB;
-  hopper::arriveExpecting(ring.full(), (kFetchesA ? kBytesA : 0) + (kFetchesB ? kBytesB : 0));
+  hopper::arriveExpecting(ring.full(), (kFetchesA ? kBytesA : 0) + (kFetchesB ? K::kBytesB : 0));
   if (tile.sharesB) {
     fetchAll(boxesA, fetchA);
     fetchHalf(boxesB, fetchB);
@@ -73,7 +74,7 @@ struct Gatherer {
       first[i] = token < args.tokens.count ? token * args.tokens.packs : kNone;
     }
   }
-  __device__ void copy(const Arguments &args, const Tile &, int k, const Ring &ring) {
+  __device__ void copy(const Arguments &args, const Tile &, int k, const Ring<K> &ring) {
     uint32_t line = threadIdx.x / 8, pack = threadIdx.x % 8, at = k / 8 + pack;
     bool isInside = at < args.tokens.packs;
     const BFloat16 *from = args.tokens.data + static_cast<int64_t>(at) * 8;
@@ -90,7 +91,7 @@ struct Gatherer {
 /// token of one of its warp's 32 lines two stages ahead.
 template <typename K>
 struct Gatherer<K, false> {
-  static constexpr int kBoxes = (K::kGather == Gather::A ? kTileM : kTileN) / 64;
+  static constexpr int kBoxes = (K::kGather == Gather::A ? kTileM : K::kTileN) / 64;
   static constexpr int kLines = 8; // of a lane, every eighth
   static_assert(K::kFetching * 32 == kTileK);
   uint32_t ahead[2];
@@ -104,7 +105,7 @@ struct Gatherer<K, false> {
     ahead[0] = ask(args, tile, tile.k);
     ahead[1] = ask(args, tile, tile.k + kTileK);
   }
-  __device__ void copy(const Arguments &args, const Tile &tile, int k, const Ring &ring) {
+  __device__ void copy(const Arguments &args, const Tile &tile, int k, const Ring<K> &ring) {
     uint32_t own = ahead[0];
     ahead[0] = ahead[1];
     ahead[1] = ask(args, tile, k + 2 * kTileK);
@@ -130,8 +131,8 @@ struct Gatherer<K, false> {
 /// the one before it is fetched. `find` puts the next one.
 template <typename K, typename Find>
 __device__ __forceinline__ void fetchTiles(const Arguments &args, const CUtensorMap &a,
-                                           const CUtensorMap &b, Ring ring, Queue queue, int rank,
-                                           const Find &find) {
+                                           const CUtensorMap &b, Ring<K> ring, Queue queue,
+                                           int rank, const Find &find) {
   for (Tile tile = queue.takeAlone(); !tile.isNone; tile = queue.takeAlone()) {
     for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.next()) {
       hopper::wait(ring.empty(), ring.parity ^ 1);
@@ -147,8 +148,8 @@ __device__ __forceinline__ void fetchTiles(const Arguments &args, const CUtensor
 /// The same where packs are copied, by all threads of the warps that do so.
 template <typename K, typename Find>
 __device__ __forceinline__ void gatherTiles(const Arguments &args, const CUtensorMap &a,
-                                            const CUtensorMap &b, Ring ring, Queue queue, int rank,
-                                            const Find &find) {
+                                            const CUtensorMap &b, Ring<K> ring, Queue queue,
+                                            int rank, const Find &find) {
   Gatherer<K> gatherer;
   forTiles(queue, [&](const Tile &tile) {
     gatherer.begin(args, tile);
@@ -169,8 +170,8 @@ __device__ __forceinline__ void gatherTiles(const Arguments &args, const CUtenso
 /// By the warps that fetch: those that copy packs, or one, of which one thread does all.
 template <typename K>
 __device__ __forceinline__ void produce(const Arguments &args, const CUtensorMap &a,
-                                        const CUtensorMap &b, const Ring &ring, const Queue &queue,
-                                        const GroupTable &table) {
+                                        const CUtensorMap &b, const Ring<K> &ring,
+                                        const Queue &queue, const GroupTable &table) {
   int rank = hopper::clusterRank();
   Scheduler<K> scheduler(args, table);
   Queue found = queue;
@@ -193,7 +194,8 @@ __device__ __forceinline__ void produce(const Arguments &args, const CUtensorMap
 
 /// Says of all stages that their packs are there, by a warp: they were not written by the copy
 /// engine, and the fence that this takes would hold up those who multiply, or those who copy.
-__device__ __forceinline__ void announce(Ring ring, Queue queue) {
+template <typename K>
+__device__ __forceinline__ void announce(Ring<K> ring, Queue queue) {
   forTiles(queue, [&](const Tile &tile) {
     for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.next()) {
       hopper::wait(ring.copied(), ring.parity);
@@ -205,7 +207,8 @@ __device__ __forceinline__ void announce(Ring ring, Queue queue) {
 }
 
 /// Tells both blocks' fetching warps that this warp has read a stage.
-__device__ __forceinline__ void release(const Ring &ring) {
+template <typename K>
+__device__ __forceinline__ void release(const Ring<K> &ring) {
   if (int lane = threadIdx.x % 32; lane < kCluster)
     hopper::arriveCluster(hopper::addressIn(lane, ring.empty()));
 }
@@ -213,11 +216,11 @@ __device__ __forceinline__ void release(const Ring &ring) {
 /// Zeroes the rows from `rows` on of both operands in a stage, by the warpgroups that multiply. Of
 /// what is gathered they are zero.
 template <typename K>
-__device__ __forceinline__ void clearRows(const Ring &ring, int rows) {
+__device__ __forceinline__ void clearRows(const Ring<K> &ring, int rows) {
   constexpr int kPacks = kLine / 16, kThreads = kConsumers * kWarpgroup;
   int thread = threadIdx.x - kWarpgroup, packs = (kTileK - rows) * kPacks;
   constexpr int kFirst = K::kGather == Gather::A ? kBytesA / kBoxBytes : 0;
-  constexpr int kEnd = (K::kGather == Gather::B ? kBytesA : kStageBytes) / kBoxBytes;
+  constexpr int kEnd = (K::kGather == Gather::B ? kBytesA : K::kStageBytes) / kBoxBytes;
   for (int box = kFirst; box < kEnd; ++box)
     for (int i = thread; i < packs; i += kThreads)
       hopper::clearShared(ring.a() + box * kBoxBytes + rows * kLine + i * 16);
@@ -225,16 +228,16 @@ __device__ __forceinline__ void clearRows(const Ring &ring, int rows) {
   hopper::syncNamed(1, kThreads);
 }
 
-/// Sums [64, 256] of a tile over [begin, end) of the contraction, added to `sums` if `add`: the
+/// Sums [64, kTileN] of a tile over [begin, end) of the contraction, added to `sums` if `add`: the
 /// rows of warpgroup `half` of it.
 template <typename K>
-__device__ __forceinline__ void multiply(float (&sums)[128], int begin, int end, bool add, int half,
-                                         Ring &ring) {
+__device__ __forceinline__ void multiply(typename K::Sums &sums, int begin, int end, bool add,
+                                         int half, Ring<K> &ring) {
   constexpr bool kAcrossA = !K::kByRows, kAcrossB = !K::kWeightAlongK;
   // A contraction of 16 is 32 bytes along a line, or 16 lines.
   constexpr uint64_t kStepA = (kAcrossA ? 16 * kLine : 32) >> 4;
   constexpr uint64_t kStepB = (kAcrossB ? 16 * kLine : 32) >> 4;
-  Ring read = ring;
+  Ring<K> read = ring;
   for (int k = begin; k < end; k += kTileK) {
     hopper::wait(ring.full(), ring.parity);
     if (!K::kByRows && end - k < kTileK)
@@ -244,8 +247,8 @@ __device__ __forceinline__ void multiply(float (&sums)[128], int begin, int end,
     hopper::fenceProducts();
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      hopper::multiply64x256<kAcrossA, kAcrossB>(sums, a + i * kStepA, b + i * kStepB,
-                                                 add || k > begin || i > 0);
+      hopper::multiply<kAcrossA, kAcrossB>(sums, a + i * kStepA, b + i * kStepB,
+                                           add || k > begin || i > 0);
     hopper::commitProducts();
     if (k > begin) {
       hopper::waitProducts<1>();
@@ -260,7 +263,8 @@ __device__ __forceinline__ void multiply(float (&sums)[128], int begin, int end,
 }
 
 /// Leaves out what a warpgroup without rows need not multiply.
-__device__ __forceinline__ void skip(const Tile &tile, Ring &ring) {
+template <typename K>
+__device__ __forceinline__ void skip(const Tile &tile, Ring<K> &ring) {
   for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.next()) {
     hopper::wait(ring.full(), ring.parity);
     release(ring);

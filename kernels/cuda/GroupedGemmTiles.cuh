@@ -12,22 +12,28 @@
 
 namespace switchyard::kernels::cuda::grouped {
 
-inline constexpr int kTileM = 128, kTileN = 256, kTileK = 64, kStages = 4;
+inline constexpr int kTileM = 128, kTileK = 64;
 inline constexpr int kCluster = 2;
 inline constexpr int kLine = 128; // bytes that the copy engine swizzles
 inline constexpr int kBoxBytes = 64 * kLine;
-inline constexpr int kBytesA = kTileM * kTileK * 2, kBytesB = kTileN * kTileK * 2;
-inline constexpr int kStageBytes = kBytesA + kBytesB;
+inline constexpr int kBytesA = kTileM * kTileK * 2;
 inline constexpr int kWarpgroup = 128, kConsumers = 2, kBlock = (1 + kConsumers) * kWarpgroup;
 inline constexpr int kWarps = kWarpgroup / 32;    // of a warpgroup
 inline constexpr int kSlots = 4, kSlotBytes = 32; // of the queue
 inline constexpr int kBand = 16, kFewRows = 256;  // of tiles; of a group
 inline constexpr int kTabled = 256;               // groups in the table
 
-/// One of the kernels: the product, which operand's rows are tokens, and what becomes of results.
-template <GroupedProduct P, Gather G, typename E>
+/// One of the kernels: the product, which operand's rows are tokens, what becomes of results, and
+/// the columns of a tile, 256 or 128.
+template <GroupedProduct P, Gather G, typename E, int Columns = 256>
 struct Kind {
   using Epilogue = E;
+  static constexpr int kTileN = Columns;
+  static constexpr int kBytesB = kTileN * kTileK * 2, kStageBytes = kBytesA + kBytesB;
+  static constexpr int kStages = kTileN == 256 ? 4 : 6;
+  using Sums = float[kTileN / 2]; // of a thread that multiplies
+  /// What a warp that multiplies hands over at once are 128 columns.
+  static constexpr int kParts = kTileN / 128;
   static constexpr Gather kGather = G;
   static constexpr bool kByRows = P != GroupedProduct::ByWeight;
   static constexpr bool kIsGated = P == GroupedProduct::Gated;
@@ -38,7 +44,7 @@ struct Kind {
   /// half.
   static constexpr int kTileColumns = kIsGated ? kTileN / 2 : kTileN;
   /// Columns of B that one copy moves.
-  static constexpr int kBoxColumns = kWeightAlongK ? 128 : 64;
+  static constexpr int kBoxColumns = kWeightAlongK ? kTileN / 2 : 64;
   /// Whether the tiles of a cluster share rows. B can't be shared where its rows are tokens.
   static constexpr bool kPairsColumns = G == Gather::B;
 
@@ -78,11 +84,11 @@ template <typename K>
 struct Shared {
   static constexpr int kStagedBytes = (K::kHandsOver ? 32 : 16) * kLine; // of a warp's results
   static constexpr int kHandovers = K::kHandsOver ? kConsumers * kWarps : 0;
-  static constexpr int kStagedAt = kStages * kStageBytes;
+  static constexpr int kStagedAt = K::kStages * K::kStageBytes;
   static constexpr int kBarriersAt = kStagedAt + kConsumers * kWarps * kStagedBytes;
   /// Barriers are by twos, of stages, of packs that are copied, of the queue, of handovers; behind
   /// them, as far apart, the handovers' numbers.
-  static constexpr int kSlotBarrier = 2 * kStages, kHandoverBarrier = kSlotBarrier + kSlots;
+  static constexpr int kSlotBarrier = 2 * K::kStages, kHandoverBarrier = kSlotBarrier + kSlots;
   static constexpr int kNumber = kHandoverBarrier + kHandovers;
   static constexpr int kQueueAt = kBarriersAt + (kNumber + kHandovers) * 16;
   static constexpr int kTableAt = kQueueAt + kSlots * kSlotBytes;

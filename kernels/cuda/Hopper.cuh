@@ -290,35 +290,78 @@ __device__ inline uint64_t describe(uint32_t address, uint32_t across) {
 #define SWITCHYARD_SUMS_32(i)                                                                      \
   SWITCHYARD_SUMS_8(i), SWITCHYARD_SUMS_8(i + 8), SWITCHYARD_SUMS_8(i + 16),                       \
       SWITCHYARD_SUMS_8(i + 24)
+#define SWITCHYARD_NAMES_32                                                                        \
+  "%0, %1, %2, %3, %4, %5, %6, %7"                                                                 \
+  ", %8, %9, %10, %11, %12, %13, %14, %15"                                                         \
+  ", %16, %17, %18, %19, %20, %21, %22, %23"                                                       \
+  ", %24, %25, %26, %27, %28, %29, %30, %31"
+#define SWITCHYARD_NAMES_64                                                                        \
+  SWITCHYARD_NAMES_32                                                                              \
+  ", %32, %33, %34, %35, %36, %37, %38, %39"                                                       \
+  ", %40, %41, %42, %43, %44, %45, %46, %47"                                                       \
+  ", %48, %49, %50, %51, %52, %53, %54, %55"                                                       \
+  ", %56, %57, %58, %59, %60, %61, %62, %63"
+#define SWITCHYARD_NAMES_128                                                                       \
+  SWITCHYARD_NAMES_64                                                                              \
+  ", %64, %65, %66, %67, %68, %69, %70, %71"                                                       \
+  ", %72, %73, %74, %75, %76, %77, %78, %79"                                                       \
+  ", %80, %81, %82, %83, %84, %85, %86, %87"                                                       \
+  ", %88, %89, %90, %91, %92, %93, %94, %95"                                                       \
+  ", %96, %97, %98, %99, %100, %101, %102, %103"                                                   \
+  ", %104, %105, %106, %107, %108, %109, %110, %111"                                               \
+  ", %112, %113, %114, %115, %116, %117, %118, %119"                                               \
+  ", %120, %121, %122, %123, %124, %125, %126, %127"
 
-/// c [64, 256] = a [64, 16] b [256, 16]^T, plus c if `add`, in bfloat16 with float32 sums, of a
-/// warpgroup. `AcrossA`: a's contraction runs across the lines; likewise b's. c[4 i + 2 h + j] of
-/// thread t is row t / 32 * 16 + t % 32 / 4 + 8 h, column 8 i + t % 4 * 2 + j.
-template <bool AcrossA, bool AcrossB>
-__device__ inline void multiply64x256(float (&c)[128], uint64_t a, uint64_t b, bool add) {
-  asm volatile("{\n"
-               ".reg .pred add;\n"
-               "setp.ne.b32 add, %130, 0;\n"
-               "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
-               "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, "
-               "%12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
-               "%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, "
-               "%36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-               "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "
-               "%60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, "
-               "%72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, "
-               "%84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
-               "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, "
-               "%108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, "
-               "%120, %121, %122, %123, %124, %125, %126, %127}, "
-               "%128, %129, add, 1, 1, %131, %132;\n"
-               "}"
-               : SWITCHYARD_SUMS_32(0), SWITCHYARD_SUMS_32(32), SWITCHYARD_SUMS_32(64),
-                 SWITCHYARD_SUMS_32(96)
-               : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(AcrossA ? 1 : 0),
-                 "n"(AcrossB ? 1 : 0));
+/// c [64, N] = a [64, 16] b [N, 16]^T, plus c if `add`, in bfloat16 with float32 sums, of a
+/// warpgroup; N is 2 * Sums. `AcrossA`: a's contraction runs across the lines; likewise b's.
+/// c[4 i + 2 h + j] of thread t is row t / 32 * 16 + t % 32 / 4 + 8 h, column 8 i + t % 4 * 2 + j.
+template <bool AcrossA, bool AcrossB, int Sums>
+__device__ void multiply(float (&c)[Sums], uint64_t a, uint64_t b, bool add) {
+  static_assert(Sums == 32 || Sums == 64 || Sums == 128);
+  if constexpr (Sums == 32)
+    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %34, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" SWITCHYARD_NAMES_32
+                 "}, %32, %33, add, 1, 1, %35, %36;\n}"
+                 : SWITCHYARD_SUMS_32(0)
+                 : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(AcrossA ? 1 : 0),
+                   "n"(AcrossB ? 1 : 0));
+  else if constexpr (Sums == 64)
+    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" SWITCHYARD_NAMES_64
+                 "}, %64, %65, add, 1, 1, %67, %68;\n}"
+                 : SWITCHYARD_SUMS_32(0), SWITCHYARD_SUMS_32(32)
+                 : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(AcrossA ? 1 : 0),
+                   "n"(AcrossB ? 1 : 0));
+  else
+    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %130, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" SWITCHYARD_NAMES_128
+                 "}, %128, %129, add, 1, 1, %131, %132;\n}"
+                 : SWITCHYARD_SUMS_32(0), SWITCHYARD_SUMS_32(32), SWITCHYARD_SUMS_32(64),
+                   SWITCHYARD_SUMS_32(96)
+                 : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(AcrossA ? 1 : 0),
+                   "n"(AcrossB ? 1 : 0));
 }
 
+/// c [64, N] += a [64, 16] b [16, N], a in registers as c is (pairs of columns), the contraction
+/// across b's lines.
+template <int Sums>
+__device__ void multiplyRegisters(float (&c)[Sums], const uint32_t *a, uint64_t b) {
+  static_assert(Sums == 32 || Sums == 64);
+  if constexpr (Sums == 32)
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" SWITCHYARD_NAMES_32
+                 "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
+                 : SWITCHYARD_SUMS_32(0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+  else
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" SWITCHYARD_NAMES_64
+                 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
+                 : SWITCHYARD_SUMS_32(0), SWITCHYARD_SUMS_32(32)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+#undef SWITCHYARD_NAMES_128
+#undef SWITCHYARD_NAMES_64
+#undef SWITCHYARD_NAMES_32
 #undef SWITCHYARD_SUMS_32
 #undef SWITCHYARD_SUMS_8
 

@@ -69,15 +69,8 @@ __device__ int32_t takeLargest(float *probabilities, int64_t experts) {
       expert = e;
     }
   }
-#pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) {
-    uint32_t key = __shfl_xor_sync(kFullWarp, best, offset);
-    int32_t other = __shfl_xor_sync(kFullWarp, expert, offset);
-    if (key > best || (key == best && other < expert)) {
-      best = key;
-      expert = other;
-    }
-  }
+  uint32_t largest = __reduce_max_sync(kFullWarp, best);
+  expert = __reduce_min_sync(kFullWarp, best == largest ? expert : INT32_MAX);
   if (threadIdx.x % 32 == 0)
     probabilities[expert] = __uint_as_float(__float_as_uint(probabilities[expert]) | 0x80000000u);
   __syncwarp();

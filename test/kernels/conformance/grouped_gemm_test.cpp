@@ -135,6 +135,16 @@ INSTANTIATE_TEST_SUITE_P(
                         Routing{400, 40, 328, {90, 0, 1, 2, 200}},
                         Routing{300, 328, 264, {65, 0, 200, 33}})));
 
+// Many experts of few rows, for which CUDA's tiles are narrow: four of 256 columns would be across
+// by rows, then three by data.
+const std::vector<double> kFewRows = {0,  1,  17, 64, 65, 5, 0,  130, 2, 16, 15, 0, 0, 7,
+                                      31, 33, 1,  1,  1,  8, 0,  3,   2, 4,  6,  9, 8, 12,
+                                      0,  1,  11, 0,  0,  1, 63, 2,   1, 0,  5,  14};
+INSTANTIATE_TEST_SUITE_P(FewRows, GroupedGemmTest,
+                         testing::Combine(testing::Values(DType::BF16),
+                                          testing::Values(Routing{560, 776, 72, kFewRows},
+                                                          Routing{560, 72, 520, kFewRows})));
+
 TEST(GroupedGemm, SizesThatAreNoSizesStayInsideTheRows) {
   Random random(17);
   for (DType dtype : {DType::F32, DType::BF16})
