@@ -127,68 +127,45 @@ struct Gatherer<K, false> {
   }
 };
 
-/// Fetches all stages of this block's tiles. Of the cluster, one thread finds the tiles, each while
-/// the one before it is fetched. `find` puts the next one.
-template <typename K, typename Find>
-__device__ __forceinline__ void fetchTiles(const Arguments &args, const CUtensorMap &a,
-                                           const CUtensorMap &b, Ring<K> ring, Queue queue,
-                                           int rank, const Find &find) {
-  for (Tile tile = queue.takeAlone(); !tile.isNone; tile = queue.takeAlone()) {
-    for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.next()) {
-      hopper::wait(ring.empty(), ring.parity ^ 1);
-      fetch<K>(args, tile, k, ring, rank, a, b);
-      if (k == tile.k)
-        find();
-    }
-    if (tile.k >= tile.kEnd)
-      find();
-  }
-}
-
-/// The same where packs are copied, by all threads of the warps that do so.
-template <typename K, typename Find>
-__device__ __forceinline__ void gatherTiles(const Arguments &args, const CUtensorMap &a,
-                                            const CUtensorMap &b, Ring<K> ring, Queue queue,
-                                            int rank, const Find &find) {
-  Gatherer<K> gatherer;
-  forTiles(queue, [&](const Tile &tile) {
-    gatherer.begin(args, tile);
-    for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.next()) {
-      hopper::wait(ring.empty(), ring.parity ^ 1);
-      if (threadIdx.x < 32 && hopper::elect())
-        fetch<K>(args, tile, k, ring, rank, a, b);
-      gatherer.copy(args, tile, k, ring);
-      hopper::arriveAfterCopies(ring.copied());
-      if (k == tile.k)
-        find();
-    }
-    if (tile.k >= tile.kEnd)
-      find();
-  });
-}
-
-/// By the warps that fetch: those that copy packs, or one, of which one thread does all.
+/// Fetches all stages of this block's tiles: by one thread of the warp that does so, or, where
+/// packs are copied, by all threads of two. One thread of the cluster finds the tiles, each while
+/// the one before it is fetched.
 template <typename K>
 __device__ __forceinline__ void produce(const Arguments &args, const CUtensorMap &a,
-                                        const CUtensorMap &b, const Ring<K> &ring,
-                                        const Queue &queue, const GroupTable &table) {
+                                        const CUtensorMap &b, Ring<K> ring, Queue queue,
+                                        const GroupTable &table) {
   int rank = hopper::clusterRank();
   Scheduler<K> scheduler(args, table);
   Queue found = queue;
+  auto find = [&](bool isFirst) {
+    if (isFirst && rank == 0)
+      scheduler.putNext(found);
+  };
+  auto forStages = [&](const Tile &tile, bool isFirst, const auto &body) {
+    for (int k = tile.k; k < tile.kEnd; k += kTileK, ring.next()) {
+      hopper::wait(ring.empty(), ring.parity ^ 1);
+      body(k);
+      find(isFirst && k == tile.k);
+    }
+    find(isFirst && tile.k >= tile.kEnd);
+  };
   if constexpr (K::kGathers) {
-    auto find = [&] {
-      if (threadIdx.x == 0 && rank == 0)
-        scheduler.putNext(found);
-    };
-    find();
-    gatherTiles<K>(args, a, b, ring, queue, rank, find);
+    bool isFirst = threadIdx.x == 0;
+    Gatherer<K> gatherer;
+    find(isFirst);
+    forTiles(queue, [&](const Tile &tile) {
+      gatherer.begin(args, tile);
+      forStages(tile, isFirst, [&](int k) {
+        if (threadIdx.x < 32 && hopper::elect())
+          fetch<K>(args, tile, k, ring, rank, a, b);
+        gatherer.copy(args, tile, k, ring);
+        hopper::arriveAfterCopies(ring.copied());
+      });
+    });
   } else if (hopper::elect()) {
-    auto find = [&] {
-      if (rank == 0)
-        scheduler.putNext(found);
-    };
-    find();
-    fetchTiles<K>(args, a, b, ring, queue, rank, find);
+    find(true);
+    for (Tile tile = queue.takeAlone(); !tile.isNone; tile = queue.takeAlone())
+      forStages(tile, true, [&](int k) { fetch<K>(args, tile, k, ring, rank, a, b); });
   }
 }
 
