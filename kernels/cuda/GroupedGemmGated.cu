@@ -5,7 +5,7 @@
 //
 // For the gradient the warps that store move five times what its product alone stores. Seen on an
 // H100 (ms in bfloat16, medians of 10, random routing; T,D,F,E,K as moe-bench has them): one kernel
-// 1.93 and 1.59, with rows' weights 2.10 and 1.63, the product 1.48 and 1.48, for
+// 1.82 and 1.55, with rows' weights 1.90 and 1.57, the product 1.46 and 1.48, for
 // 32768,2048,1024,64,8 and 32768,4096,1024,64,4. The first one moves 4.0 GB.
 #include "kernels/cuda/GroupedGemmHopper.h"
 #include "kernels/cuda/KernelList.h"

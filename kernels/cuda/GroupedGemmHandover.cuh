@@ -21,7 +21,7 @@ using Half = uint32_t[32];
 /// with a barrier that waits until they are there and one that waits until they were read. A
 /// barrier has one bit to tell results from those before them. `InTurn`: warps that store take
 /// turns, so that none has seen all that came before; the number of the last results stands beside
-/// the barriers.
+/// the barriers. It is stored while others wait for it, which racecheck reports.
 template <bool InTurn>
 struct Handover {
   uint32_t memory, barriers, number; // from 1

@@ -15,18 +15,18 @@
 // Rows of another group may be fetched with a group's last ones: for the result by rows they are
 // not stored; where rows are contracted (by weight), they are zeroed in shared memory.
 //
-// Seen on an H100 (TFLOP/s in bfloat16, medians of 10, random routing, gate and up together; torch
-// 2.11's _grouped_mm took 0.92 to 1.66 times as long in the 144 products of six models, and less
-// only where the card's power is the limit of both):
+// Seen on an H100 (TFLOP/s in bfloat16, medians of 10 and 8, random routing, gate and up together;
+// torch 2.11's _grouped_mm took 0.89 to 1.59 times as long in the 144 products of six models, less
+// in four of them):
 //
 //                      T = 4,096                    T = 16,384
 //                      forward  by data  by weight  forward  by data  by weight
-//   Mixtral-8x7B       767      664      715        709      697      652
-//   OLMoE-1B-7B        658      637      612        767      724      733
-//   Qwen3-30B-A3B      525      512      471        727      690      688
+//   Mixtral-8x7B       760      622      719        731      735      681
+//   OLMoE-1B-7B        662      661      616        758      758      756
+//   Qwen3-30B-A3B      528      539      480        724      716      702
 //
-// In the same run cuBLASLt had 792 in a dense product of 8,192^3, and 703 in one of as many FLOPs
-// as Mixtral's 16,384 tokens.
+// In the same run cuBLASLt had 785 in a dense product of 8,192^3, and 775 in one of as many FLOPs
+// as Mixtral's 4,096 tokens.
 #include "kernels/cuda/GroupedGemmGated.cuh"
 #include "kernels/cuda/GroupedGemmHopper.h"
 #include "kernels/cuda/Groups.cuh"
@@ -123,9 +123,11 @@ Fault describePlanes(CUtensorMap &map, const Tensor &tensor, int64_t boxLines) {
                         {width * 2, width * lines * 2}, {64, boxLines, 1});
 }
 
-/// Up to so many tiles a block, clusters take turns: their counter would have to be cleared before
-/// the launch, which takes longer than what it evens out.
-constexpr int64_t kTilesInTurn = 16;
+/// Up to so many tiles a block, and stages of them, clusters take turns: their counter would have
+/// to be cleared before the launch, which takes longer than what it evens out. Where a tile has
+/// many stages it does not: of Mixtral's gate_up by data, 4,096 tokens, the longest turn is 9.0
+/// tiles of 448 stages, and 8.6 where clusters take the next pair as they get free.
+constexpr int64_t kTilesInTurn = 16, kStagesInTurn = 512;
 
 /// Enqueues a kernel on as many blocks as the device has multiprocessors.
 template <typename K>
@@ -162,7 +164,8 @@ Fault enqueue(const Launch &launch, const GroupedOperands &operands,
   cudaStream_t stream = contextOf(launch).stream;
   int64_t rows = K::kByRows ? args.rows : int64_t{args.experts} * args.height;
   int64_t tiles = mostTiles(args.experts, rows, kTileM) * ceilDivide(args.columns, K::kTileColumns);
-  if (tiles > kTilesInTurn * processors) {
+  int64_t stages = ceilDivide(K::kByRows ? args.depth : args.rows / args.experts, kTileK);
+  if (tiles > kTilesInTurn * processors || tiles * stages > kStagesInTurn * processors) {
     args.taken = reinterpret_cast<int *>(launch.workspace.data());
     if (auto fault =
             faultOf(cudaMemsetAsync(args.taken, 0, sizeof *args.taken, stream), "cudaMemsetAsync"))

@@ -202,10 +202,10 @@ __device__ inline void storeShared(uint32_t to, float2 values) {
   asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(values.x), "f"(values.y)
                : "memory");
 }
+/// Stores what another thread may load meanwhile, and loads what another may store.
 __device__ inline void storeShared(uint32_t to, uint32_t value) {
-  asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
+  asm volatile("st.volatile.shared.b32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
 }
-/// Loads what another thread may store meanwhile.
 __device__ inline uint32_t loadShared(uint32_t from) {
   uint32_t value;
   asm volatile("ld.volatile.shared.b32 %0, [%1];" : "=r"(value) : "r"(from) : "memory");
