@@ -159,18 +159,23 @@ TEST(GroupedGemm, SizesThatAreNoSizesStayInsideTheRows) {
     }
 }
 
+// The last number is of more tiles than CUDA's blocks take in turn.
 TEST(GroupedGemm, ManyExperts) {
   Random random(29);
-  std::vector<double> sizes(2100, 0.0);
-  for (size_t expert : {0, 1, 31, 32, 1024, 2047, 2048, 2099})
+  std::vector<double> sizes(2700, 0.0);
+  for (size_t expert : {0, 1, 31, 32, 1024, 2047, 2048, 2099, 2698})
     sizes[expert] = 3;
-  auto experts = static_cast<int64_t>(sizes.size());
-  for (int64_t count : {int64_t{2048}, experts}) {
+  for (int64_t count : {2048, 2100, 2700}) {
     Array group = arrayOf(DType::I32, {count}, {sizes.begin(), sizes.begin() + count});
-    Call call{"grouped_gemm",
-              {uniform(random, DType::BF16, {30, 8}), uniform(random, DType::BF16, {count, 8, 8}),
-               group, Array(DType::BF16, {30, 8})}};
-    expectConforms(call, groupedGemm, {.threads = {1}});
+    Array x = uniform(random, DType::BF16, {30, 8}),
+          w = uniform(random, DType::BF16, {count, 8, 8});
+    Options alone{.threads = {1}};
+    expectConforms({"grouped_gemm", {x, w, group, Array(DType::BF16, {30, 8})}}, groupedGemm,
+                   alone);
+    expectConforms({"grouped_gemm_dgrad", {x, w, group, Array(DType::BF16, {30, 8})}},
+                   groupedGemmDgrad, alone);
+    expectConforms({"grouped_gemm_wgrad", {x, x, group, Array(DType::BF16, {count, 8, 8})}},
+                   groupedGemmWgrad, alone);
   }
 }
 
