@@ -3,8 +3,9 @@
 //
 // To store results takes time in which nothing is multiplied, so warps of their own do it while the
 // next tile is multiplied. The warps that multiply hand over their rows, rounded, in shared memory.
-// There is room for half of a tile; the other half waits in registers until the middle of the next
-// tile. Results in float32 need twice the room: the warps that multiplied them store them.
+// There is room for 128 columns, half of a wide tile; the last 128 wait in registers until the
+// middle of the next tile. Results in float32 need twice the room: the warps that multiplied them
+// store them.
 #pragma once
 
 #include "kernels/cuda/GroupedGemmStages.cuh"
@@ -12,7 +13,8 @@
 
 namespace switchyard::kernels::cuda::grouped {
 
-/// Half of a warp's results: 16 rows by two pieces of kPiece columns.
+/// What a warp hands over at once, half of its results in a wide tile: 16 rows by two pieces of
+/// kPiece columns.
 inline constexpr int kPiece = kLine / 2;
 inline constexpr int kPieceBytes = 16 * kLine;
 using Half = uint32_t[32];

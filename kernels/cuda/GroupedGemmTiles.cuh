@@ -32,7 +32,7 @@ struct Kind {
   static constexpr int kBytesB = kTileN * kTileK * 2, kStageBytes = kBytesA + kBytesB;
   static constexpr int kStages = kTileN == 256 ? 4 : 6;
   using Sums = float[kTileN / 2]; // of a thread that multiplies
-  /// What a warp that multiplies hands over at once are 128 columns.
+  /// How often a warp that multiplies hands over a tile's results, 128 columns at once.
   static constexpr int kParts = kTileN / 128;
   static constexpr Gather kGather = G;
   static constexpr bool kByRows = P != GroupedProduct::ByWeight;
