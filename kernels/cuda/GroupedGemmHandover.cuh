@@ -268,7 +268,6 @@ struct StoreSums {
   static constexpr int kColumns = kLine / 4; // of a line
   static constexpr int kLines = 16 / 4;      // of a lane, of a warp's rows
   static constexpr int kAhead = !Adds ? 1 : sizeof(T) == 4 ? 2 : 4;
-  static constexpr int kTileN = 256;
   using Old = Pack<T, 4>[kLines];
   T *result;
   int width;
@@ -297,7 +296,8 @@ struct StoreSums {
 
   /// Puts columns [first, first + kColumns) of a warp's 16 rows into `staged`. The packs of 16
   /// bytes of a line are swizzled, against conflicts of banks.
-  __device__ __forceinline__ static void stage(const float (&sums)[128], int first,
+  template <int Count>
+  __device__ __forceinline__ static void stage(const float (&sums)[Count], int first,
                                                uint32_t staged) {
     int lane = threadIdx.x % 32;
 #pragma unroll
@@ -311,10 +311,12 @@ struct StoreSums {
   }
 
   /// Sums as hopper::multiply leaves them; `ahead` has what the first columns are added to.
-  __device__ __forceinline__ void operator()(const float (&sums)[128], uint32_t staged,
+  template <int Count>
+  __device__ __forceinline__ void operator()(const float (&sums)[Count], uint32_t staged,
                                              const Lane &lane, Old (&ahead)[kAhead]) const {
+    constexpr int kWidth = 2 * Count;
 #pragma unroll
-    for (int first = 0; first < kTileN; first += kColumns) {
+    for (int first = 0; first < kWidth; first += kColumns) {
       [[maybe_unused]] Old &old = ahead[first / kColumns % kAhead];
       __syncwarp(); // the columns before these were read
       stage(sums, first, staged);
@@ -333,7 +335,7 @@ struct StoreSums {
             values[j] += old[i].value(j);
         storePack(lane.to + static_cast<int64_t>(4 * i) * width + first, values);
       }
-      if (Adds && first + kAhead * kColumns < kTileN)
+      if (Adds && first + kAhead * kColumns < kWidth)
         ask(lane, first + kAhead * kColumns, old);
     }
   }

@@ -34,6 +34,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 
 namespace switchyard::kernels::cuda {
 namespace {
@@ -221,9 +222,8 @@ Fault withKind(GroupedProduct product, const GroupedOperands &o, bool narrow, co
   auto *y = o.c.as<BFloat16>(), *gateUp = o.gateUp.as<BFloat16>();
   auto *dgateUp = o.dgateUp.as<BFloat16>();
   Store store{y, width, nullptr, 0};
-  auto stored = [&]<P Product>(std::integral_constant<P, Product>) {
-    return narrow ? body(Kind<Product, Gather::None, Store, 128>{}, store)
-                  : body(Kind<Product, Gather::None, Store>{}, store);
+  auto ofWidth = [&]<P Product, Gather G, typename E>(Kind<Product, G, E> wide, const E &epilogue) {
+    return narrow ? body(Kind<Product, G, E, 128>{}, epilogue) : body(wide, epilogue);
   };
   auto byWeight = [&]<typename E>(const E &epilogue) -> Fault {
     switch (o.gather) {
@@ -238,17 +238,14 @@ Fault withKind(GroupedProduct product, const GroupedOperands &o, bool narrow, co
   };
   switch (product) {
   case P::Forward:
-    return stored(std::integral_constant<P, P::Forward>{});
+    return ofWidth(Kind<P::Forward, Gather::None, Store>{}, store);
   case P::ByData:
     return o.gather == Gather::A ? body(Kind<P::ByData, Gather::A, Store>{}, store)
-                                 : stored(std::integral_constant<P, P::ByData>{});
+                                 : ofWidth(Kind<P::ByData, Gather::None, Store>{}, store);
   case P::Gated: {
     GatedStore gated{gateUp, y, width};
-    if (narrow)
-      return o.gather == Gather::A ? body(Kind<P::Gated, Gather::A, GatedStore, 128>{}, gated)
-                                   : body(Kind<P::Gated, Gather::None, GatedStore, 128>{}, gated);
-    return o.gather == Gather::A ? body(Kind<P::Gated, Gather::A, GatedStore>{}, gated)
-                                 : body(Kind<P::Gated, Gather::None, GatedStore>{}, gated);
+    return o.gather == Gather::A ? ofWidth(Kind<P::Gated, Gather::A, GatedStore>{}, gated)
+                                 : ofWidth(Kind<P::Gated, Gather::None, GatedStore>{}, gated);
   }
   case P::ByDataGated: {
     if (o.weights.rank == 0)
@@ -270,8 +267,7 @@ Fault withKind(GroupedProduct product, const GroupedOperands &o, bool narrow, co
                                    : byWeight(StoreSums<BFloat16, true>{y, width});
   if (o.c.dtype == DType::F32)
     return byWeight(StoreSums<float, false>{o.c.as<float>(), width});
-  return o.gather == Gather::None ? stored(std::integral_constant<P, P::ByWeight>{})
-                                  : byWeight(store);
+  return byWeight(store);
 }
 
 /// Whether the current device runs code of sm_90a, and this build has it.
@@ -287,7 +283,8 @@ bool hasHopper() {
 }
 
 /// The smallest tiles' columns.
-constexpr int kFewestColumns = 64;
+constexpr int kFewestColumns =
+    Kind<GroupedProduct::Gated, Gather::None, GatedStore, 128>::kTileColumns;
 
 } // namespace
 
@@ -295,8 +292,17 @@ Fault prepareGroupedGemmHopper() {
   if (!hasHopper())
     return std::nullopt;
   using P = GroupedProduct;
+  std::set<const void *> raised; // many of those below are the same kernel
+  auto set = [&]<typename K>(K, const auto &) {
+    auto *kernel = reinterpret_cast<const void *>(hopperKernel<K>);
+    if (!raised.insert(kernel).second)
+      return Fault();
+    return faultOf(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        Shared<K>::kBytes),
+                   "cudaFuncSetAttribute");
+  };
   // `more`: weights of rows, or sums of squares.
-  auto raise = [](P product, DType dtype, Gather gather, bool more, bool accumulates) -> Fault {
+  auto raise = [&](P product, DType dtype, Gather gather, bool more, bool accumulates) -> Fault {
     GroupedOperands operands;
     operands.accumulates = accumulates;
     operands.c.dtype = dtype;
@@ -305,12 +311,6 @@ Fault prepareGroupedGemmHopper() {
     float none = 0;
     operands.weights.rank = more ? 1 : 0;
     operands.squares = more ? &none : nullptr;
-    auto set = []<typename K>(K, const auto &) {
-      return faultOf(cudaFuncSetAttribute(hopperKernel<K>,
-                                          cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                          Shared<K>::kBytes),
-                     "cudaFuncSetAttribute");
-    };
     for (bool narrow : {false, true})
       if (auto fault = withKind(product, operands, narrow, set))
         return fault;

@@ -223,7 +223,7 @@ template <int N, typename A, typename B>
 __global__ void routerGradRenormalizedKernel(Shape shape, const B *dweights, const B *weights,
                                              const int32_t *experts, A *dlogits) {
   int64_t begin = blockIdx.x * kTokens;
-  int64_t end = begin + kTokens < shape.tokens ? begin + kTokens : shape.tokens;
+  int64_t end = min(begin + kTokens, shape.tokens);
   for (int64_t i = begin * shape.experts + threadIdx.x * N; i < end * shape.experts;
        i += blockDim.x * N)
     Pack<A, N>{}.store(dlogits + i);
